@@ -10,6 +10,9 @@ from typing import Any, Literal, get_args
 
 from huggingface_hub.dataclasses import strict
 from transformers import GenerationConfig, PreTrainedConfig
+from transformers.utils import logging
+
+logger = logging.get_logger(__name__)
 
 # Written into every saved config. A new release changes this file, so that a cached copy of older code is not reused.
 VERSION = "0.1.0"
@@ -142,7 +145,14 @@ class SelfAttnConfig(PreTrainedConfig):
         return side
 
     def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Write the config, with the whole `auto_map`, whichever class is saved and wherever it was loaded from."""
+        """Write the config, with the whole `auto_map`, whichever class is saved and wherever it was loaded from.
+
+        An attribute that was set on the object and is no field is not written, with a warning: the config could not be
+        read again.
+        """
+        for name in [name for name in vars(self) if not self._is_known(name)]:
+            logger.warning(f"config.{name} is no field of SelfAttnConfig and is not saved.")
+            delattr(self, name)
         self.auto_map = dict(AUTO_MAP)
         super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
@@ -246,12 +256,17 @@ class SelfAttnConfig(PreTrainedConfig):
     def _sees_both_sides(self, side: str) -> bool:
         return side == "encoder" or not self.future_mask
 
+    @classmethod
+    def _is_known(cls, name: str) -> bool:
+        known = name in cls.__dataclass_fields__ or name in _SAVED_BY_TRANSFORMERS
+        return known or name.startswith("_") or hasattr(PreTrainedConfig, name)
+
     def _refuse_unknown(self, given: dict[str, Any]) -> None:
         """Refuse fields that nobody reads, with the nearest name; transformers itself would keep them silently."""
         fields = type(self).__dataclass_fields__
         generation = set(GenerationConfig._get_default_generation_params())
         for name in given:
-            if name.startswith("_") or name in _SAVED_BY_TRANSFORMERS or hasattr(PreTrainedConfig, name):
+            if self._is_known(name):
                 continue
             if name in generation:
                 raise ValueError(

@@ -12,18 +12,24 @@ from transformers.cache_utils import Cache
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 
 
-def check_padding(mask: Tensor | None, rows: int, length: int, name: str) -> Tensor | None:
+def check_padding(mask: Tensor | None, rows: int, length: int | None, name: str) -> Tensor | None:
     """A padding mask as booleans [B, K], or None where every token is real.
+
+    Args:
+        mask: [B, K] 1 at real tokens, 0 at padding.
+        rows: B.
+        length: K, or None where only the device knows how many tokens the cache holds.
+        name: the argument, for the error.
 
     Raises:
         ValueError: where the mask does not have the shape of the tokens.
     """
     if mask is None:
         return None
-    if mask.shape != (rows, length):
+    if mask.ndim != 2 or mask.shape[0] != rows or (length is not None and mask.shape[1] != length):
         raise ValueError(
-            f"{name} has one entry for each token, 1 for real and 0 for padding: expected shape {(rows, length)}, "
-            f"got {tuple(mask.shape)}. Give the mask that the tokenizer returned with the ids."
+            f"{name} has one entry for each token, 1 for real and 0 for padding: expected shape "
+            f"({rows}, {'any' if length is None else length}), got {tuple(mask.shape)}. Give the mask that the tokenizer returned with the ids."
         )
     real = mask.bool()
     return None if not is_traced() and bool(real.all()) else real

@@ -200,6 +200,11 @@ class SelfAttnForConditionalGeneration(SelfAttnPreTrainedModel, GenerationMixin)
             encoder_attentions=outputs.encoder_attentions,
         )
 
+    @staticmethod
+    def create_masks_for_generate(*, attention_mask: Tensor | None, **kwargs: Any) -> Tensor | None:
+        """Leave the mask as it is, [B, K], for static caches too: places are counted from it."""
+        return attention_mask
+
     def _prepare_cache_for_generation(
         self, generation_config: GenerationConfig, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> None:

@@ -213,8 +213,11 @@ class SelfAttnDecoder(Stack):
         shape = (x.shape[0], x.shape[1])
         cache = self._cache(past_key_values, use_cache)
         past = 0 if cache is None else cache.get_seq_length()
-        past = past.clone() if isinstance(past, Tensor) else past  # a static cache counts in place
-        padding = check_padding(attention_mask, shape[0], int(past) + shape[1], name="decoder_attention_mask")
+        if isinstance(past, Tensor):
+            past, seen = past.clone(), None  # a static cache counts in place, on its device
+        else:
+            seen = past + shape[1]
+        padding = check_padding(attention_mask, shape[0], seen, name="decoder_attention_mask")
         source_shape = (encoder_hidden_states.shape[0], encoder_hidden_states.shape[1])
         source_padding = check_padding(encoder_attention_mask, *source_shape, name="attention_mask")
 

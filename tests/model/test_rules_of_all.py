@@ -1,0 +1,229 @@
+"""What holds for every legal pairing of mixers and positions. A class that joins a registry is under these tests at once."""
+
+from typing import get_args
+
+import pytest
+import torch
+
+from selfattn_hf.model import contracts
+from selfattn_hf.model import stacks as stacks_module
+from selfattn_hf.model.configuration_selfattn import EmbeddingPosition
+from selfattn_hf.model.contracts import Places
+
+EXACT = {"atol": 1e-12, "rtol": 0}
+
+
+def step_by_step(model, source, mask, target, chunks, target_mask=None):
+    """Logits of a target that is read in chunks, each behind the cache of those before."""
+    cache, logits, start = None, [], 0
+    for size in chunks:
+        out = model(
+            input_ids=source,
+            attention_mask=mask,
+            decoder_input_ids=target[:, start : start + size],
+            decoder_attention_mask=None if target_mask is None else target_mask[:, : start + size],
+            past_key_values=cache,
+            use_cache=True,
+        )
+        cache, start = out.past_key_values, start + size
+        logits.append(out.logits)
+    assert start == target.shape[1]
+    return torch.cat(logits, dim=1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("chunks", [(1, 1, 1, 1, 1, 1), (3, 1, 2)], ids=["token_by_token", "split_prefill"])
+def test_step_by_step_equals_the_full_pass(stacks, chunks, make_model, batch, pad):
+    model = make_model(**stacks)
+    source, mask = pad(batch["source"])
+    target = torch.stack([batch["target"][1]] * 3).roll(1, 0)
+    full = model(input_ids=source, attention_mask=mask, decoder_input_ids=target).logits
+    torch.testing.assert_close(step_by_step(model, source, mask, target, chunks), full, **EXACT)
+
+
+@torch.no_grad()
+def test_step_by_step_equals_the_full_pass_behind_left_padded_prompts(stacks, make_model, batch, pad):
+    model = make_model(**stacks)
+    source, mask = pad(batch["source"], "left")
+    target, target_mask = pad(batch["target"], "left")
+    full = model(
+        input_ids=source, attention_mask=mask, decoder_input_ids=target, decoder_attention_mask=target_mask
+    ).logits
+    steps = step_by_step(model, source, mask, target, (4, 1, 1), target_mask)
+    torch.testing.assert_close(steps, full, **EXACT)
+
+
+@torch.no_grad()
+def test_a_forgotten_query_offset_is_found(position, make_model, batch, monkeypatch):
+    """Positive control: with places counted from 0 at every step, every encoding but `none` must differ."""
+    model = make_model(position_encoding=position)
+    source, target = batch["source"][0][None], batch["target"][1][None]
+    full = model(input_ids=source, decoder_input_ids=target).logits
+    count = Places.count.__func__
+
+    def forgetful(cls, shape, device, padding=None, past=0, visible=None, packed=None):
+        places = count(cls, shape, device, padding, past, visible, packed)
+        return Places(places.queries - past, places.keys, shape, packed)
+
+    monkeypatch.setattr(Places, "count", classmethod(forgetful))
+    error = (step_by_step(model, source, None, target, (1,) * 6) - full).abs().max()
+    assert (error < 1e-12) == (position == "none")
+
+
+@torch.no_grad()
+def test_greedy_and_beam_search_agree_with_and_without_cache(stacks, make_model, batch, pad):
+    model = make_model(torch.float32, **stacks)
+    source, mask = pad(batch["source"])
+    for options in ({}, {"num_beams": 3, "num_return_sequences": 2}):
+        settings = {"max_new_tokens": 7, "do_sample": False, **options}
+        cached = model.generate(source, attention_mask=mask, use_cache=True, **settings)
+        plain = model.generate(source, attention_mask=mask, use_cache=False, **settings)
+        assert torch.equal(cached, plain)
+
+
+@torch.no_grad()
+def test_a_state_that_beam_search_does_not_reorder_is_found(mixer, make_model, batch, monkeypatch):
+    """Positive control: beams that keep their neighbour's memory must go wrong."""
+    model = make_model(torch.float32, decoder_mixer=mixer, tie_word_embeddings=False)
+    model.lm_head.weight.mul_(3)
+    source = torch.randint(3, 40, (8, 6), generator=torch.Generator().manual_seed(0))
+    settings = {"num_beams": 4, "max_new_tokens": 12, "do_sample": False}
+    right = model.generate(source, **settings)
+    layer = type(stacks_module.make_cache(model.config).self_attention_cache.layers[0])
+    monkeypatch.setattr(layer, "reorder_cache", lambda self, beam_idx: None)
+    assert not torch.equal(model.generate(source, **settings), right)
+
+
+def logits_and_gradients(model, rows, source, target):
+    """Logits of every real target token, and gradients of their weighted sum, row after row."""
+    model.zero_grad()
+    (source, mask), (target, target_mask) = source, target
+    logits = model(
+        input_ids=source, attention_mask=mask, decoder_input_ids=target, decoder_attention_mask=target_mask
+    ).logits
+    real = logits[target_mask.bool()]
+    weights = torch.linspace(-1, 1, real.numel(), dtype=real.dtype).view_as(real)
+    (real * weights).sum().backward()
+    return real.detach(), [weight.grad.clone() for weight in model.parameters()]
+
+
+@pytest.mark.parametrize("layout", ["right", "left", "wider", "whole"])
+def test_padding_never_matters(stacks, layout, make_model, batch, pad, monkeypatch):
+    """A row alone, right-padded, left-padded, in a wider batch, packed or whole: the same logits and gradients."""
+    model = make_model(**stacks)
+    side, width = ("left", None) if layout == "left" else ("right", 11 if layout == "wider" else None)
+    packed_batches = []
+    pack = stacks_module.pack
+
+    def watched_pack(padding):
+        index = None if layout == "whole" else pack(padding)
+        packed_batches.append(index is not None)
+        return index
+
+    monkeypatch.setattr(stacks_module, "pack", watched_pack)
+    together, grads = logits_and_gradients(
+        model, batch, pad(batch["source"], side, width), pad(batch["target"], side, width)
+    )
+    assert any(packed_batches) == (layout != "whole")
+
+    alone, expected = [], [torch.zeros_like(grad) for grad in grads]
+    sizes = [len(row) * model.config.vocab_size for row in batch["target"]]
+    weights = torch.linspace(-1, 1, sum(sizes), dtype=torch.float64).split(sizes)
+    model.zero_grad()
+    for source, target, weight in zip(batch["source"], batch["target"], weights, strict=True):
+        logits = model(input_ids=source[None], decoder_input_ids=target[None]).logits[0]
+        alone.append(logits.detach())
+        (logits * weight.view_as(logits)).sum().backward()
+    expected = [weight.grad for weight in model.parameters()]
+    torch.testing.assert_close(together, torch.cat(alone), **EXACT)
+    for grad, other in zip(grads, expected, strict=True):
+        torch.testing.assert_close(grad, other, atol=1e-10, rtol=1e-10)
+
+
+@torch.no_grad()
+def test_padding_that_is_not_masked_is_found(mixer, make_model, batch, pad):
+    """Positive control: without its mask a padded row must differ."""
+    model = make_model(encoder_mixer=mixer)
+    source, mask = pad(batch["source"])
+    target = torch.stack([batch["target"][0]] * 3)
+    masked = model(input_ids=source, attention_mask=mask, decoder_input_ids=target).logits
+    assert (model(input_ids=source, decoder_input_ids=target).logits - masked)[1:].abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_what_lies_under_the_mask_has_no_effect(stacks, make_model, batch, pad):
+    model = make_model(**stacks)
+    source, mask = pad(batch["source"])
+    target = torch.stack([batch["target"][0]] * 3)
+    outputs = [
+        model(input_ids=source + (1 - mask) * filler, attention_mask=mask, decoder_input_ids=target) for filler in (5, 9)
+    ]
+    assert torch.equal(outputs[0].logits, outputs[1].logits)
+    assert torch.equal(outputs[0].encoder_last_hidden_state, outputs[1].encoder_last_hidden_state)
+
+
+def gradient_map(model, source, length):
+    """[t, s] largest gradient of the logits at t with respect to the target embedding at s."""
+    embeds = torch.randn(1, length, model.config.hidden_size, dtype=torch.float64, requires_grad=True)
+    logits = model(input_ids=source, decoder_inputs_embeds=embeds).logits
+    rows = []
+    for t in range(length):
+        (grad,) = torch.autograd.grad(logits[0, t].square().sum(), embeds, retain_graph=True)
+        rows.append(grad[0].abs().amax(-1))
+    return torch.stack(rows)
+
+
+def test_the_future_never_leaks(stacks, make_model, batch):
+    influence = gradient_map(make_model(**stacks), batch["source"][0][None], 6)
+    assert torch.equal(influence.triu(1), torch.zeros_like(influence))
+    assert (influence.diagonal() > 0).all()
+    assert (influence.diagonal(-1) > 0).all()
+
+
+def test_an_open_future_is_found(mixer, make_model, batch):
+    """Positive control: `future_mask=False` must leak."""
+    model = make_model(decoder_mixer=mixer, future_mask=False)
+    assert (gradient_map(model, batch["source"][0][None], 6).diagonal(1) > 0).all()
+
+
+@torch.no_grad()
+def test_the_mask_equals_the_slow_loop_over_prefixes(stacks, make_model, batch):
+    model = make_model(**stacks)
+    source, target = batch["source"][0][None], batch["target"][1][None]
+    full = model(input_ids=source, decoder_input_ids=target).logits
+    for t in range(1, target.shape[1] + 1):
+        prefix = model(input_ids=source, decoder_input_ids=target[:, :t]).logits
+        torch.testing.assert_close(prefix[:, -1], full[:, t - 1], **EXACT)
+
+
+@torch.no_grad()
+def test_eager_equals_sdpa(stacks, make_model, batch, pad):
+    model = make_model(**stacks)
+    (source, mask), (target, target_mask) = pad(batch["source"], "left"), pad(batch["target"])
+    outputs = {}
+    for name in ("eager", "sdpa"):
+        model.set_attn_implementation(name)
+        outputs[name] = model(
+            input_ids=source, attention_mask=mask, decoder_input_ids=target, decoder_attention_mask=target_mask
+        ).logits
+    torch.testing.assert_close(outputs["eager"], outputs["sdpa"], **EXACT)
+
+
+@torch.no_grad()
+def test_shuffled_words_give_shuffled_states_without_order_alone(position, make_model, batch):
+    source = batch["source"][0][None]
+    order = torch.tensor([3, 0, 6, 1, 5, 2, 4])
+    acts_on_embeddings = position in get_args(EmbeddingPosition)
+    for injection in ("input", "block") if acts_on_embeddings else ("input",):
+        model = make_model(position_encoding=position, position_injection=injection)
+        states = model.model.encoder(source).last_hidden_state
+        shuffled = model.model.encoder(source[:, order]).last_hidden_state
+        error = (shuffled - states[:, order]).abs().max()
+        assert (error < 1e-12) == (position == "none")
+
+
+def test_the_state_layer_says_what_it_cannot_take_back():
+    layer = contracts.StateCacheLayer()
+    layer.update(torch.zeros(1, 1, 2), torch.zeros(1, 1, 2))
+    with pytest.raises(RuntimeError, match="activate_past_recording"):
+        layer.crop(-1)
