@@ -1,0 +1,104 @@
+"""No switch may lie: what would do nothing, or cannot work together, is refused in one sentence."""
+
+import json
+from typing import get_args
+
+import pytest
+from huggingface_hub.errors import StrictDataclassFieldValidationError
+
+from selfattn_hf import SelfAttnConfig
+from selfattn_hf.model.configuration_selfattn import AffinityPosition, EmbeddingPosition
+from selfattn_hf.model.contracts import PositionalEncoding
+from selfattn_hf.model.positions import POSITIONS
+
+
+def test_a_config_needs_no_arguments():
+    config = SelfAttnConfig()
+    assert config.num_hidden_layers == config.encoder_layers == 6
+
+
+@pytest.mark.parametrize(
+    ("switches", "words"),
+    [
+        ({"postion_encoding": "rope"}, ["postion_encoding", "Did you mean position_encoding?"]),
+        ({"num_beams": 4}, ["num_beams", "generate()"]),
+        ({"hidden_size": 30}, ["num_attention_heads must divide hidden_size", "30", "Choose one of: 1, 2, 3, 5"]),
+        ({"position_encoding": "rope", "encoder_mixer": "rnn"}, ["encoder_mixer='rnn' has none", "sinusoidal"]),
+        ({"decoder_position_encoding": "t5", "decoder_mixer": "window"}, ["decoder_mixer='window' has none"]),
+        ({"position_combine": "concat", "position_encoding": "rope"}, ["position_combine='concat' would do nothing"]),
+        ({"position_injection": "block", "position_encoding": "none"}, ["position_injection='block' would do nothing"]),
+        ({"rnn_type": "gru"}, ["rnn_type='gru' would do nothing", "'rnn' mixer"]),
+        ({"window_radius": 3}, ["window_radius=3 would do nothing"]),
+        ({"rope_theta": 500}, ["rope_theta=500 would do nothing"]),
+        ({"relative_max_distance": 9}, ["relative_max_distance=9 would do nothing"]),
+        ({"relative_num_buckets": 8, "position_encoding": "shaw"}, ["relative_num_buckets=8 would do nothing"]),
+        ({"position_encoding": "t5", "relative_num_buckets": 6}, ["multiple of 4", "6"]),
+        ({"position_encoding": "t5", "relative_max_distance": 16}, ["relative_max_distance must be above"]),
+        ({"position_encoding": "rope", "hidden_size": 24}, ["must be even", "24 / 8"]),
+        ({"hidden_size": 15, "num_attention_heads": 5}, ["hidden_size must be even"]),
+        ({"hidden_size": 15, "num_attention_heads": 5, "encoder_mixer": "rnn", "position_encoding": "none"}, ["even"]),
+        ({"dropout": 1.0}, ["dropout is a rate", "1.0"]),
+        ({"encoder_layers": 0}, ["encoder_layers is a size", "0"]),
+        ({"vocab_size": 2}, ["eos_token_id", "0 to 1", "got 2"]),
+        ({"initializer_range": 0.0}, ["initializer_range"]),
+        ({"rope_theta": 0.5, "position_encoding": "rope"}, ["rope_theta is a base above 1"]),
+        ({"is_encoder_decoder": False}, ["is_encoder_decoder is always true"]),
+    ],
+)
+def test_what_cannot_work_is_refused_with_field_rule_and_way_out(switches, words):
+    with pytest.raises(ValueError) as error:
+        SelfAttnConfig(**switches)
+    for word in words:
+        assert word in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "switches", [{"encoder_mixer": "lstm"}, {"hidden_size": "512"}, {"position_encoding": "tree_depth"}]
+)
+def test_wrong_types_and_unknown_values_are_refused(switches):
+    (field,) = switches
+    with pytest.raises(StrictDataclassFieldValidationError, match=field):
+        SelfAttnConfig(**switches)
+
+
+def test_an_open_future_has_no_cache():
+    assert SelfAttnConfig(future_mask=False).use_cache is False
+
+
+def test_each_side_may_have_its_own_order():
+    config = SelfAttnConfig(encoder_mixer="rnn", encoder_position_encoding="none", position_encoding="rope")
+    assert (config.position_of("encoder"), config.position_of("decoder")) == ("none", "rope")
+
+
+def test_a_position_stands_in_the_group_of_the_door_that_it_opens(position):
+    """The config refuses by group, so the group must tell the truth about the class."""
+    encoding = POSITIONS[position]
+    acts_on_embeddings = encoding.embed is not PositionalEncoding.embed
+    acts_on_affinities = (
+        encoding.rotate is not PositionalEncoding.rotate or encoding.bias is not PositionalEncoding.bias
+    )
+    assert acts_on_embeddings == (position in get_args(EmbeddingPosition))
+    assert acts_on_affinities == (position in get_args(AffinityPosition))
+
+
+def test_a_saved_config_comes_back_equal_and_names_every_class(tmp_path):
+    config = SelfAttnConfig(position_encoding="shaw", relative_max_distance=7, decoder_layers=2)
+    config.save_pretrained(tmp_path)
+    again = SelfAttnConfig.from_pretrained(tmp_path)
+    assert again.to_dict() == config.to_dict()
+    assert set(json.loads((tmp_path / "config.json").read_text())["auto_map"]) >= {"AutoModel", "AutoModelForSeq2SeqLM"}
+
+
+def test_an_unknown_field_in_a_saved_config_is_refused(tmp_path):
+    config = SelfAttnConfig()
+    config.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"norm":', '"nrom":'))
+    with pytest.raises(ValueError, match="nrom.*Did you mean norm"):
+        SelfAttnConfig.from_pretrained(tmp_path)
+
+
+def test_the_decoders_copy_counts_the_decoders_layers():
+    config = SelfAttnConfig(encoder_layers=2, decoder_layers=5)
+    assert config.get_text_config(decoder=True).num_hidden_layers == 5
+    assert config.get_text_config().num_hidden_layers == config.num_hidden_layers == 2
