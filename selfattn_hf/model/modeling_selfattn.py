@@ -6,7 +6,6 @@ other.
 
 from typing import Any
 
-import torch
 from torch import LongTensor, Tensor, nn
 from transformers import GenerationConfig, GenerationMixin
 from transformers.cache_utils import DynamicLayer, EncoderDecoderCache
@@ -15,9 +14,8 @@ from transformers.utils import can_return_tuple
 
 from .configuration_selfattn import SelfAttnConfig
 from .layers import make_cache
+from .loss import IGNORED, sequence_loss
 from .stacks import SelfAttnDecoder, SelfAttnEncoder, SelfAttnPreTrainedModel, check_ids
-
-IGNORED = -100  # the label that does not count, in torch and transformers alike
 
 
 class SelfAttnModel(SelfAttnPreTrainedModel):
@@ -224,40 +222,6 @@ class SelfAttnForConditionalGeneration(SelfAttnPreTrainedModel, GenerationMixin)
                 f"decoder_mixer={self.config.decoder_mixer!r} remembers a state. Leave cache_implementation out."
             )
         super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
-
-
-def sequence_loss(
-    logits: Tensor,
-    labels: Tensor,
-    num_items_in_batch: int | Tensor | None = None,
-    label_smoothing: float = 0.0,
-) -> Tensor:
-    """Cross-entropy of the labels that count, divided by their number.
-
-    Args:
-        logits: [B, T, V].
-        labels: [B, T]; -100 does not count. No shift: the decoder's input is shifted already.
-        num_items_in_batch: what to divide by instead, the labels of a whole accumulated batch, so that the gradient of
-            many small batches is that of the one large batch they make.
-        label_smoothing: share of the probability that goes to all tokens alike (Szegedy et al. 2016,
-            https://arxiv.org/abs/1512.00567).
-
-    Returns:
-        A scalar; 0, with a gradient of zeros, where no label counts.
-    """
-    labels = labels.to(logits.device)
-    total = nn.functional.cross_entropy(
-        logits.float().flatten(0, -2) if logits.dtype != torch.float64 else logits.flatten(0, -2),
-        labels.flatten(),
-        ignore_index=IGNORED,
-        reduction="sum",
-        label_smoothing=label_smoothing,
-    )
-    if num_items_in_batch is None:
-        num_items_in_batch = (labels != IGNORED).sum()
-    if isinstance(num_items_in_batch, Tensor):
-        num_items_in_batch = num_items_in_batch.to(total.device).clamp(min=1)
-    return total / num_items_in_batch
 
 
 def check_labels(labels: Tensor, size: int) -> None:

@@ -13,7 +13,7 @@ from transformers.models.t5.modeling_t5 import T5Attention
 
 from selfattn_hf import SelfAttnForConditionalGeneration
 from selfattn_hf.model.contracts import Places, PositionalEncoding
-from selfattn_hf.model.modeling_selfattn import sequence_loss
+from selfattn_hf.model.loss import SmoothedCrossEntropy, sequence_loss
 from selfattn_hf.model.positions import POSITIONS
 
 EXACT = {"atol": 1e-12, "rtol": 1e-12}
@@ -151,6 +151,11 @@ def test_loss_equals_torch_with_smoothing_and_ignored_labels():
     labels[0, 3:] = -100
     expected = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), label_smoothing=0.2)
     torch.testing.assert_close(sequence_loss(logits, labels, label_smoothing=0.2), expected, **EXACT)
+    for smoothing in (0.0, 0.2):
+        assert torch.autograd.gradcheck(
+            lambda z, s=smoothing: SmoothedCrossEntropy.apply(z, labels.flatten(), s),
+            logits.flatten(0, 1).clone().requires_grad_(),
+        )
     nothing = sequence_loss(logits.requires_grad_(), torch.full((2, 5), -100))
     nothing.backward()
     assert nothing.item() == 0.0 and torch.equal(logits.grad, torch.zeros_like(logits))

@@ -1,0 +1,71 @@
+"""Chapter 8 of 8, its first part: what training makes small. Before: stacks.py. Next: modeling_selfattn.py.
+
+Cross-entropy of the target's tokens. Its gradient has a closed form, softmax(z) minus the wanted distribution, so that
+one pass over the logits serves both, with label smoothing or without.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+IGNORED = -100  # the label that does not count, in torch and transformers alike
+
+
+class SmoothedCrossEntropy(torch.autograd.Function):
+    """Sum of log Z(z) - (1 - s) z(y) - s mean(z) over the rows that count; s is the label smoothing."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+        """Logits [N, V] in float32 or float64 and labels [N] -> a scalar."""
+        counts = labels != IGNORED
+        rows = torch.arange(len(labels), device=labels.device)
+        labels = labels.masked_fill(~counts, 0)
+        wanted = logits[rows, labels] * (1 - smoothing)
+        if smoothing:
+            wanted = wanted + logits.mean(-1) * smoothing
+        losses = torch.logsumexp(logits, dim=-1) - wanted
+        ctx.save_for_backward(logits, labels, counts)
+        ctx.smoothing = smoothing
+        return losses.masked_fill(~counts, 0).sum()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        """softmax(z) - (1 - s) onehot(y) - s / V, in the rows that count."""
+        logits, labels, counts = ctx.saved_tensors
+        result = torch.softmax(logits, dim=-1)
+        if ctx.smoothing:
+            result.sub_(ctx.smoothing / logits.shape[-1])
+        rows = torch.arange(len(labels), device=labels.device)
+        result[rows, labels] -= 1 - ctx.smoothing
+        return result.mul_((counts * grad)[:, None]), None, None
+
+
+def sequence_loss(
+    logits: Tensor,
+    labels: Tensor,
+    num_items_in_batch: int | Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """Cross-entropy of the labels that count, divided by their number.
+
+    Args:
+        logits: [B, T, V].
+        labels: [B, T]; -100 does not count. No shift: the decoder's input is shifted already.
+        num_items_in_batch: what to divide by instead, the labels of a whole accumulated batch, so that the gradient of
+            many small batches is that of the one large batch they make.
+        label_smoothing: share of the probability that goes to all tokens alike (Szegedy et al. 2016,
+            https://arxiv.org/abs/1512.00567).
+
+    Returns:
+        A scalar; 0, with a gradient of zeros, where no label counts.
+    """
+    labels = labels.to(logits.device).flatten()
+    logits = logits.flatten(0, -2)
+    exact = logits if logits.dtype == torch.float64 else logits.float()
+    total = SmoothedCrossEntropy.apply(exact, labels, label_smoothing)
+    if num_items_in_batch is None:
+        num_items_in_batch = (labels != IGNORED).sum()
+    if isinstance(num_items_in_batch, Tensor):
+        num_items_in_batch = num_items_in_batch.to(total.device).clamp(min=1)
+    return total / num_items_in_batch
