@@ -35,7 +35,7 @@ find_python() {
             seen=$(version_of "$name") || continue
             found=${found:-$seen}
             if new_enough "$name"; then
-                python=$name
+                python=$name found=$seen
                 break
             fi
         done
@@ -71,16 +71,16 @@ answers() { "$venv/bin/python" -c 'import sys, urllib.request; urllib.request.ur
 install_torch() {
     torch=$(grep '^torch==' "$constraints")
     if [ "$(uname -s)" != Linux ] || has_gpu; then
-        pip install --quiet --constraint "$constraints" "$torch"
+        pip install -qq --constraint "$constraints" "$torch"
     elif answers "$cpu_index/torch/"; then
-        pip install --quiet --no-deps --index-url "$cpu_index" "$torch"
+        pip install -qq --no-deps --index-url "$cpu_index" "$torch"
     else
         say "set-up: $cpu_index does not answer; asking pip for a torch without CUDA."
-        plan=$(pip install --quiet --dry-run --report - --constraint "$constraints" "$torch") ||
+        plan=$(pip install -qq --dry-run --report - --constraint "$constraints" "$torch") ||
             stop "$cpu_index does not answer, and pip finds no $torch elsewhere: connect to the network, or name a mirror with SELFATTN_TORCH_INDEX=."
         ! printf '%s' "$plan" | grep -Eq '"name": *"(nvidia|cuda)-' ||
             stop "$cpu_index does not answer, and elsewhere $torch brings gigabytes of CUDA packages for a GPU that this machine does not have: let it answer, or name a mirror with SELFATTN_TORCH_INDEX=."
-        pip install --quiet --constraint "$constraints" "$torch"
+        pip install -qq --constraint "$constraints" "$torch"
     fi
 }
 
@@ -107,7 +107,7 @@ fi
 say "set-up: installing the versions of $constraints into $venv."
 echo unfinished >"$stamp"
 install_torch || stop "torch could not be installed; the lines above say why. Mend that and call again."
-pip install --quiet --constraint "$constraints" --editable '.[dev]' ||
+pip install -qq --constraint "$constraints" --editable '.[dev]' ||
     stop "the packages could not be installed; the lines above say why. Mend that and call again."
 "$venv/bin/python" -c 'import selfattn_hf' ||
     stop "the environment is there but does not work; the lines above say why. Mend that and call again."

@@ -1,0 +1,31 @@
+# `make demo` and `make test` need Python 3.11 or newer and nothing else; `make help` lists what there is.
+VENV := $(or $(SELFATTN_VENV),.venv)
+RUN := $(CURDIR)/runs/quickstart
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format clean
+
+help:  ## what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1	/'
+
+setup:  ## the virtual environment, if it is not there yet
+	@sh scripts/setup_env.sh
+
+demo: setup  ## train on a small data set, answer, save, and load back by AutoModel
+	@sh scripts/demo.sh "$(VENV)" "$(RUN)"
+
+test: setup  ## all tests
+	@"$(VENV)/bin/python" -m pytest
+
+check: setup  ## lint, format and types
+	@"$(VENV)/bin/python" -m ruff check .
+	@"$(VENV)/bin/python" -m ruff format --check .
+	@"$(VENV)/bin/python" -m mypy
+
+format: setup  ## put the code in order
+	@"$(VENV)/bin/python" -m ruff check --fix .
+	@"$(VENV)/bin/python" -m ruff format .
+
+clean:  ## remove the environment and what tools left; runs/ stays
+	rm -rf "$(VENV)" build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,231 @@
+"""Text in, text out: a tokenizer, `generate`, the tokenizer back.
+
+transformers 5 has no translation pipeline any more, so this is the one place that knows how to batch, sort and limit.
+"""
+
+import copy
+import itertools
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+from transformers import AutoModelForSeq2SeqLM, GenerationConfig
+
+from selfattn_hf.data import Tokenizers, load_tokenizers
+from selfattn_hf.model import SelfAttnForConditionalGeneration
+
+logger = logging.getLogger(__name__)
+
+# Where neither the call nor the saved generation config says how long an answer may get.
+DEFAULT_MAX_NEW_TOKENS = 256
+DEFAULT_BATCH_SIZE = 32
+# A stream is read so many batches at a time: enough for rows of one length to meet, little enough for any memory.
+BATCHES_AHEAD = 16
+
+
+class Translator:
+    """A trained model with its tokenizers, from text to text.
+
+    Args:
+        model: a sequence-to-sequence model; it is put into evaluation mode.
+        tokenizers: of its source and target language.
+
+    Example:
+        >>> translator = Translator.from_pretrained("runs/quickstart")
+        >>> translator(["3 March 1998", "the tenth of May 2020"], num_beams=5)
+    """
+
+    def __init__(self, model: SelfAttnForConditionalGeneration, tokenizers: Tokenizers) -> None:
+        if tokenizers.vocab_size > model.config.vocab_size:
+            raise ValueError(
+                f"The model must know every token of its tokenizer: it has {model.config.vocab_size}, the tokenizer "
+                f"{tokenizers.vocab_size}. Load the tokenizer that the model was trained with."
+            )
+        self.model = model.eval()
+        self.tokenizers = tokenizers
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        folder_or_id: str | Path,
+        *,
+        revision: str | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+    ) -> "Translator":
+        """Load model and tokenizers from a saved folder or from the Hub.
+
+        Args:
+            folder_or_id: a folder that `scripts/train.py` left, or the name of a model on the Hub.
+            revision: commit, tag or branch on the Hub.
+            device: where it computes; None: a GPU where torch sees one, else the CPU.
+            dtype: number format of the weights, such as "bfloat16"; None: as saved.
+
+        Raises:
+            ValueError: for a dtype or device that torch does not know, or a tokenizer that is not the model's.
+            OSError: where nothing can be loaded from.
+        """
+        device = _device(device)
+        if isinstance(dtype, str) and not isinstance(getattr(torch, dtype, None), torch.dtype):
+            raise ValueError(f"dtype is a number format of torch, such as float32 or bfloat16, got {dtype!r}.")
+        tokenizers = load_tokenizers(folder_or_id, revision=revision)
+        model = AutoModelForSeq2SeqLM.from_pretrained(folder_or_id, revision=revision, dtype=dtype or "auto")
+        return cls(model.to(device), tokenizers)
+
+    @overload
+    def __call__(self, texts: str, **options: Any) -> str: ...
+
+    @overload
+    def __call__(self, texts: Sequence[str], **options: Any) -> list[str]: ...
+
+    def __call__(
+        self,
+        texts: str | Sequence[str],
+        *,
+        num_beams: int | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        max_new_tokens: int | None = None,
+        **generate: Any,
+    ) -> str | list[str]:
+        """Translate one text or many. Answers come in the order of the texts; an empty text has an empty answer.
+
+        Args:
+            texts: one text, or a sequence of them.
+            num_beams: width of the beam search, 1 is greedy; None: as saved with the model.
+            batch_size: texts that are computed at once; it changes the time, not the answers.
+            max_new_tokens: longest answer in tokens; None: as saved with the model, else 256 or the places that the
+                decoder knows. Answers that reach it are counted in a warning of the log.
+            **generate: any other field of transformers' `GenerationConfig`.
+
+        Raises:
+            ValueError: for something that is no text, or a text longer than the model has places for, with its index.
+        """
+        if isinstance(texts, str):
+            return self([texts], num_beams=num_beams, batch_size=batch_size, max_new_tokens=max_new_tokens, **generate)[
+                0
+            ]
+        if batch_size < 1:
+            raise ValueError(f"batch_size is a number of texts and starts at 1, got {batch_size}.")
+        settings = self._settings(num_beams, max_new_tokens, generate)
+        sources = self._encode(texts)
+        answers = [""] * len(sources)
+        full = 0
+        # Texts of one length meet in one batch, the longest first: what does not fit into memory shows at once.
+        order = sorted((i for i, ids in enumerate(sources) if ids), key=lambda i: -len(sources[i]))
+        for rows in (order[start : start + batch_size] for start in range(0, len(order), batch_size)):
+            decoded, unfinished = self._generate([sources[i] for i in rows], settings)
+            full += unfinished
+            for i, answer in zip(rows, decoded, strict=True):
+                answers[i] = answer
+        if full:
+            logger.warning(
+                f"{full} of {len(answers)} answers reached max_new_tokens={settings.max_new_tokens} and may be cut off."
+            )
+        return answers
+
+    def stream(self, texts: Iterable[str], *, batch_size: int = DEFAULT_BATCH_SIZE, **options: Any) -> Iterator[str]:
+        """Translate texts that do not fit into memory: answers in order, as soon as some batches are done.
+
+        Args:
+            texts: any iterable, read a few batches ahead.
+            batch_size: texts that are computed at once.
+            **options: as for a call.
+
+        Raises:
+            ValueError: as for a call; the index counts from the first text of the stream.
+        """
+        if batch_size < 1:
+            raise ValueError(f"batch_size is a number of texts and starts at 1, got {batch_size}.")
+        texts, done = iter(texts), 0
+        while some := list(itertools.islice(texts, batch_size * BATCHES_AHEAD)):
+            try:
+                yield from self(some, batch_size=batch_size, **options)
+            except TextError as error:
+                raise TextError(done + error.index, error.reason) from None
+            done += len(some)
+
+    def _settings(
+        self, num_beams: int | None, max_new_tokens: int | None, generate: dict[str, Any]
+    ) -> GenerationConfig:
+        """The generation config saved with the model, with what the call asks for."""
+        for name, given in (("num_beams", num_beams), ("max_new_tokens", max_new_tokens)):
+            if given is not None and given < 1:
+                raise ValueError(f"{name} is a number and starts at 1, got {given}.")
+        settings = copy.deepcopy(self.model.generation_config)
+        settings.update(num_beams=num_beams or settings.num_beams)
+        if unknown := settings.update(**generate):
+            raise ValueError(f"{', '.join(unknown)} is no setting of a translation and no field of GenerationConfig.")
+        if settings.return_dict_in_generate or (settings.num_return_sequences or 1) > 1:
+            raise ValueError(
+                "A Translator gives one answer per text, so num_return_sequences and return_dict_in_generate do not "
+                "fit. Call translator.model.generate() for more."
+            )
+        places = _known_places(self.model, "decoder")
+        saved = settings.max_new_tokens or (settings.max_length and settings.max_length - 1)
+        limit = max_new_tokens or saved or min(DEFAULT_MAX_NEW_TOKENS, places or DEFAULT_MAX_NEW_TOKENS)
+        # The first place is that of decoder_start_token_id, and the last new token is not read again.
+        if places is not None and limit > places:
+            raise ValueError(
+                f"max_new_tokens must not exceed the {places} places that the model's decoder knows, got {limit}. "
+                "Ask for less, or train with a larger max_position_embeddings."
+            )
+        settings.max_new_tokens, settings.max_length = limit, None
+        return settings
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Ids of every text; none for an empty one. Everything is checked before anything is decoded."""
+        places = _known_places(self.model, "encoder")
+        for i, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise TextError(i, f"must be text, got {text!r} of type {type(text).__name__}")
+        full = [i for i, text in enumerate(texts) if text.strip()]
+        sources: list[list[int]] = [[] for _ in texts]
+        if not full:
+            return sources
+        encoded = self.tokenizers.source([texts[i] for i in full], truncation=False, padding=False)["input_ids"]
+        for i, ids in zip(full, encoded, strict=True):
+            if places is not None and len(ids) > places:
+                raise TextError(i, f"has {len(ids)} tokens and the model's encoder knows {places} places; split it")
+            sources[i] = ids
+        return sources
+
+    @torch.inference_mode()
+    def _generate(self, sources: list[list[int]], settings: GenerationConfig) -> tuple[list[str], int]:
+        """Answers of one batch, and how many of them stopped only because of max_new_tokens."""
+        width = max(map(len, sources))
+        pad, device = self.tokenizers.source.pad_token_id, self.model.device
+        ids = torch.tensor([row + [pad] * (width - len(row)) for row in sources], device=device)
+        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in sources], device=device)
+        answers = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
+        end = torch.tensor(settings.eos_token_id if settings.eos_token_id is not None else [], device=device)
+        finished = torch.isin(answers[:, 1:], end).any(dim=1)
+        texts = self.tokenizers.target.batch_decode(answers, skip_special_tokens=True)
+        return texts, int((~finished).sum())
+
+
+class TextError(ValueError):
+    """A text that cannot be translated; `index` is its place among the texts, `reason` what is wrong with it."""
+
+    def __init__(self, index: int, reason: str) -> None:
+        super().__init__(f"texts[{index}] {reason}.")
+        self.index, self.reason = index, reason
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError:
+        raise ValueError(f"device is a name that torch knows, such as cpu, cuda or cuda:1, got {device!r}.") from None
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={str(device)!r} needs a GPU that torch sees, and it sees none. Choose cpu.")
+    return chosen
+
+
+def _known_places(model: SelfAttnForConditionalGeneration, side: str) -> int | None:
+    """Number of places that one side's encoding knows; None where it has no last place."""
+    config = model.config
+    return config.max_position_embeddings if config.position_of(side) == "learned" else None

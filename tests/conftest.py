@@ -1,0 +1,89 @@
+"""What holds for every test: fixed seeds, no network, no caches outside a temporary folder, few threads."""
+
+import os
+import random
+import shutil
+import socket
+import tempfile
+from pathlib import Path
+
+# Before transformers, datasets and huggingface_hub are imported: they read these once.
+_HOME = tempfile.mkdtemp(prefix="selfattn_tests_")
+os.environ.update(
+    HF_HOME=_HOME,
+    HF_MODULES_CACHE=f"{_HOME}/modules",
+    HF_DATASETS_CACHE=f"{_HOME}/datasets",
+    HF_HUB_CACHE=f"{_HOME}/hub",
+    HF_HUB_OFFLINE="1",
+    HF_DATASETS_OFFLINE="1",
+    HF_HUB_DISABLE_TELEMETRY="1",
+    TOKENIZERS_PARALLELISM="false",
+)
+
+import numpy as np  # noqa: E402 - after the environment is set
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+LOOPBACK = ("localhost", "::1", "0.0.0.0", "")
+
+
+def pytest_configure():
+    torch.set_num_threads(min(torch.get_num_threads(), 2))
+
+
+def pytest_unconfigure():
+    shutil.rmtree(_HOME, ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds():
+    """A test that draws numbers draws the same ones whatever ran before it."""
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+class NetworkBlockedError(RuntimeError):
+    """A test tried to leave this machine."""
+
+
+def _refuse_other_machines(host):
+    host = host.decode() if isinstance(host, bytes) else host
+    if host is not None and host not in LOOPBACK and not host.startswith("127."):
+        raise NetworkBlockedError(f"Tests must not use the network, and one asked for {host!r}. Serve it on 127.0.0.1.")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_network():
+    """Loopback and local sockets alone."""
+    connect, connect_ex, look_up = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
+
+    def guarded(original):
+        def method(self, address):
+            if self.family in (socket.AF_INET, socket.AF_INET6):
+                _refuse_other_machines(address[0])
+            return original(self, address)
+
+        return method
+
+    def guarded_look_up(host, *args, **kwargs):
+        _refuse_other_machines(host)
+        return look_up(host, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", guarded(connect))
+        patch.setattr(socket.socket, "connect_ex", guarded(connect_ex))
+        patch.setattr(socket, "getaddrinfo", guarded_look_up)
+        yield
+
+
+@pytest.fixture
+def real_data():
+    """Folder of real data sets, one sub-folder each, that the environment variable SELFATTN_DATA names."""
+    given = os.environ.get("SELFATTN_DATA")
+    if not given:
+        pytest.skip("needs real data sets: set SELFATTN_DATA to a folder that holds them")
+    folder = Path(given)
+    if not folder.is_dir():
+        pytest.fail(f"SELFATTN_DATA names {given}, and that is no folder")
+    return folder
