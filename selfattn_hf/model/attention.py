@@ -167,9 +167,7 @@ class CrossAttention(nn.Module):
             layer = cache.cross_attention_cache.layers[self.layer_idx]
             key, value = layer.keys, layer.values
         else:
-            key = split_heads(
-                source_places.lay_out(source if self.k_proj is None else self.k_proj(source)), self.heads
-            )
+            key = split_heads(source_places.lay_out(source if self.k_proj is None else self.k_proj(source)), self.heads)
             value = split_heads(source_places.lay_out(self.v_proj(source)), self.heads)
             if cache is not None:
                 key, value = cache.cross_attention_cache.update(key, value, self.layer_idx)

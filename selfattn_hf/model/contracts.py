@@ -56,7 +56,7 @@ class Places:
         """
         steps = torch.arange(shape[1], device=device) + past
         if padding is None:
-            keys = torch.arange(visible or past + shape[1], device=device)
+            keys = torch.arange(visible or int(past) + shape[1], device=device)
             return cls(steps[None], keys[None], shape, packed)
         keys = (padding.long().cumsum(-1) - 1).clamp(min=0)  # [B, past + Q]
         queries = keys.index_select(1, steps)
@@ -224,12 +224,12 @@ class StateCacheLayer(CacheLayerMixin):
         if not 0 <= gone < len(self._past):
             raise RuntimeError(f"cannot forget {gone} tokens: {len(self._past) - 1} are recorded")
         self._past = [self._past[len(self._past) - 1 - gone]]
-        self.keys, self.values = self._past[0]
+        self._restore(*self._past[0])
         self.cumulative_length -= gone
 
     def reset(self) -> None:
         """Forget everything."""
-        self.keys = self.values = None
+        self._restore(None, None)
         self.is_initialized = False
         self.cumulative_length = 0
         self._past = [(None, None)] if self.record_past else []
@@ -246,7 +246,10 @@ class StateCacheLayer(CacheLayerMixin):
         """Keep the rows named."""
         self._each(lambda state: state[indices])
 
+    def _restore(self, keys: Tensor | None, values: Tensor | None) -> None:
+        self.keys, self.values = keys, values  # type: ignore[assignment]  # the base class forgets its own None
+
     def _each(self, change: Callable[[Tensor], Tensor]) -> None:
         if self.keys is not None:
             self.keys, self.values = change(self.keys), change(self.values)
-        self._past = [(k, v) if k is None else (change(k), change(v)) for k, v in self._past]
+        self._past = [(k, v) if k is None or v is None else (change(k), change(v)) for k, v in self._past]

@@ -89,9 +89,7 @@ class DecoderLayer(GradientCheckpointingLayer):
         """Targets [B, Q, D] and sources [B, S, D], each as it is or packed -> the shape of the targets."""
         past = None if cache is None else cache.self_attention_cache
         x = self.mix(x, mask=mask, position=position, places=places, cache=past)
-        x = self.read(
-            x, source=source, mask=source_mask, places=places, source_places=source_places, cache=cache
-        )
+        x = self.read(x, source=source, mask=source_mask, places=places, source_places=source_places, cache=cache)
         return x if self.think is None else self.think(x)
 
 

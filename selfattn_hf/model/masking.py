@@ -29,7 +29,8 @@ def check_padding(mask: Tensor | None, rows: int, length: int | None, name: str)
     if mask.ndim != 2 or mask.shape[0] != rows or (length is not None and mask.shape[1] != length):
         raise ValueError(
             f"{name} has one entry for each token, 1 for real and 0 for padding: expected shape "
-            f"({rows}, {'any' if length is None else length}), got {tuple(mask.shape)}. Give the mask that the tokenizer returned with the ids."
+            f"({rows}, {'any' if length is None else length}), got {tuple(mask.shape)}. Give the mask that the "
+            "tokenizer returned with the ids."
         )
     real = mask.bool()
     return None if not is_traced() and bool(real.all()) else real

@@ -37,7 +37,7 @@ class SelfAttnModel(SelfAttnPreTrainedModel):
         """Replace the source's table, and the target's where they are tied."""
         self.encoder.embed_tokens = value
         if self.config.tie_word_embeddings:
-            tied = nn.Embedding(*value.weight.shape, device="meta")
+            tied = nn.Embedding(value.num_embeddings, value.embedding_dim, device="meta")
             tied.weight = value.weight
             self.decoder.embed_tokens = tied
 
@@ -46,7 +46,7 @@ class SelfAttnModel(SelfAttnPreTrainedModel):
         self,
         input_ids: LongTensor | None = None,
         attention_mask: Tensor | None = None,
-        decoder_input_ids: LongTensor | None = None,
+        decoder_input_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
         encoder_outputs: BaseModelOutput | tuple[Tensor, ...] | None = None,
         past_key_values: EncoderDecoderCache | None = None,
@@ -75,15 +75,15 @@ class SelfAttnModel(SelfAttnPreTrainedModel):
                 "them, give labels to a model with a head, or call generate()."
             )
         if encoder_outputs is None:
-            encoder_outputs = self.encoder(
+            encoded: BaseModelOutput = self.encoder(
                 input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, **kwargs
             )
-        elif not isinstance(encoder_outputs, BaseModelOutput):
-            encoder_outputs = BaseModelOutput(*encoder_outputs)
+        else:
+            encoded = BaseModelOutput(*encoder_outputs) if isinstance(encoder_outputs, tuple) else encoder_outputs
         decoded = self.decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
-            encoder_hidden_states=encoder_outputs.last_hidden_state,
+            encoder_hidden_states=encoded.last_hidden_state,
             encoder_attention_mask=attention_mask,
             past_key_values=past_key_values,
             inputs_embeds=decoder_inputs_embeds,
@@ -96,9 +96,9 @@ class SelfAttnModel(SelfAttnPreTrainedModel):
             decoder_hidden_states=decoded.hidden_states,
             decoder_attentions=decoded.attentions,
             cross_attentions=decoded.cross_attentions,
-            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
-            encoder_hidden_states=encoder_outputs.hidden_states,
-            encoder_attentions=encoder_outputs.attentions,
+            encoder_last_hidden_state=encoded.last_hidden_state,
+            encoder_hidden_states=encoded.hidden_states,
+            encoder_attentions=encoded.attentions,
         )
 
 
@@ -121,12 +121,12 @@ class SelfAttnForConditionalGeneration(SelfAttnPreTrainedModel, GenerationMixin)
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
         """Labels [B, T] -> what the decoder reads: the start token, then every label but the last; -100 as padding."""
         start, pad = self.config.decoder_start_token_id, self.config.pad_token_id
-        for name, token in (("decoder_start_token_id", start), ("pad_token_id", pad)):
-            if token is None:
-                raise ValueError(
-                    f"config.{name} is needed to make the decoder's input from labels, got None. Set it to the "
-                    "tokenizer's id, or give decoder_input_ids."
-                )
+        if start is None or pad is None:
+            missing = "decoder_start_token_id" if start is None else "pad_token_id"
+            raise ValueError(
+                f"config.{missing} is needed to make the decoder's input from labels, got None. Set it to the "
+                "tokenizer's id, or give decoder_input_ids."
+            )
         shifted = labels.new_full(labels.shape, start)
         shifted[:, 1:] = labels[:, :-1]
         return shifted.masked_fill(shifted == IGNORED, pad)
@@ -136,7 +136,7 @@ class SelfAttnForConditionalGeneration(SelfAttnPreTrainedModel, GenerationMixin)
         self,
         input_ids: LongTensor | None = None,
         attention_mask: Tensor | None = None,
-        decoder_input_ids: LongTensor | None = None,
+        decoder_input_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
         encoder_outputs: BaseModelOutput | tuple[Tensor, ...] | None = None,
         past_key_values: EncoderDecoderCache | None = None,
@@ -216,7 +216,9 @@ class SelfAttnForConditionalGeneration(SelfAttnPreTrainedModel, GenerationMixin)
             if generation_config.is_assistant:
                 model_kwargs["past_key_values"].activate_past_recording()
             return
-        if own_choice and not all(type(layer) is DynamicLayer for layer in make_cache(self.config).self_attention_cache.layers):
+        if own_choice and not all(
+            type(layer) is DynamicLayer for layer in make_cache(self.config).self_attention_cache.layers
+        ):
             raise ValueError(
                 f"cache_implementation={implementation!r} holds keys and values, and "
                 f"decoder_mixer={self.config.decoder_mixer!r} remembers a state. Leave cache_implementation out."

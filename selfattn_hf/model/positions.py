@@ -64,8 +64,8 @@ class LearnedPositions(PlaceVectors):
         # Only a batch wider than the table can leave it, so that a device is asked for a value just then.
         if places.keys.shape[1] > known and (last := int(places.queries.max())) >= known:
             raise ValueError(
-                f"position_encoding='learned' knows {known} places, and the longest row has at least {last + 1} tokens. "
-                "Cut the input, train with a larger max_position_embeddings, or choose an encoding without a table."
+                f"position_encoding='learned' knows {known} places, and the longest row has at least {last + 1} tokens."
+                " Cut the input, train with a larger max_position_embeddings, or choose an encoding without a table."
             )
         return super().embed(x, places)
 
@@ -93,8 +93,8 @@ class RotaryPositions(PositionalEncoding):
 class ShawPositions(PositionalEncoding):
     """Affinity q . (k + a(j - i)) / sqrt(d), with one learned vector a for each distance up to a largest one.
 
-    Shaw et al. (2018), https://arxiv.org/abs/1803.02155; vectors are shared by all heads and layers. The paper's vectors
-    on the value side, which it found to add nothing, would need the attention weights and are left out.
+    Shaw et al. (2018), https://arxiv.org/abs/1803.02155; vectors are shared by all heads and layers. The paper's
+    vectors on the value side, which it found to add nothing, would need the attention weights and are left out.
     """
 
     def __init__(self, config: Any, causal: bool) -> None:
@@ -159,7 +159,7 @@ class AlibiPositions(PositionalEncoding):
 
 
 def distance(places: Places) -> Tensor:
-    """j - i for every query place i and key place j: [B or 1, Q, K]."""
+    """J - i for every query place i and key place j: [B or 1, Q, K]."""
     return places.keys[:, None, :] - places.queries[:, :, None]
 
 

@@ -48,7 +48,9 @@ class RecurrentMixer(TokenMixer):
     ) -> Tensor:
         """[B, Q, D] or packed [1, N, D] -> the same shape."""
         x = places.lay_out(self.ordered(x, position, places))
-        states = self._read(x, mask) if cache is None else self._step(x, mask, StateCacheLayer.of(cache, self.layer_idx))
+        states = (
+            self._read(x, mask) if cache is None else self._step(x, mask, StateCacheLayer.of(cache, self.layer_idx))
+        )
         return places.take_back(states)
 
     def _read(self, x: Tensor, mask: Tensor | None) -> Tensor:

@@ -99,21 +99,21 @@ class Stack(SelfAttnPreTrainedModel):
     def embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
         """Embeddings [B, T, D], scaled by sqrt(D) so that they are as large as what order adds to them."""
         prefix = "decoder_" if self.side == "decoder" else ""
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError(
-                f"the {self.side} reads either ids or embeddings, got "
-                f"{'neither' if input_ids is None else 'both'}. Give {prefix}input_ids or {prefix}inputs_embeds."
-            )
         given = input_ids if inputs_embeds is None else inputs_embeds
+        if given is None or (input_ids is not None and inputs_embeds is not None):
+            raise ValueError(
+                f"the {self.side} reads either ids or embeddings, got {'neither' if given is None else 'both'}. Give "
+                f"{prefix}input_ids or {prefix}inputs_embeds."
+            )
         if given.shape[1] == 0:
             raise ValueError(
                 f"the {self.side} needs at least one token in each row, got a batch of shape {tuple(given.shape)}. "
                 "Leave empty rows out, or end every row with the end-of-sequence token."
             )
         if inputs_embeds is None:
-            check_ids(input_ids, self.embed_tokens.num_embeddings, f"{prefix}input_ids")
-            inputs_embeds = self.embed_tokens(input_ids)
-        return inputs_embeds * self.config.hidden_size**0.5
+            check_ids(given, self.embed_tokens.num_embeddings, f"{prefix}input_ids")
+            given = self.embed_tokens(given)
+        return given * self.config.hidden_size**0.5
 
     def order(self, x: Tensor, places: Places) -> Tensor:
         """Order at the input, where it is not given to every block, and dropout."""
@@ -218,6 +218,8 @@ class SelfAttnDecoder(Stack):
         else:
             seen = past + shape[1]
         padding = check_padding(attention_mask, shape[0], seen, name="decoder_attention_mask")
+        if encoder_hidden_states is None:
+            raise ValueError("the decoder reads the encoder's states, got none. Give encoder_hidden_states.")
         source_shape = (encoder_hidden_states.shape[0], encoder_hidden_states.shape[1])
         source_padding = check_padding(encoder_attention_mask, *source_shape, name="attention_mask")
 
@@ -273,6 +275,6 @@ def check_ids(ids: Tensor, size: int, name: str) -> None:
     low, high = int(ids.min()), int(ids.max())
     if low < 0 or high >= size:
         raise ValueError(
-            f"{name} must be from 0 to {size - 1}, the rows of the embedding table, got {low if low < 0 else high}. Use "
-            "the tokenizer that was saved with the model, or call resize_token_embeddings()."
+            f"{name} must be from 0 to {size - 1}, the rows of the embedding table, got {low if low < 0 else high}. "
+            "Use the tokenizer that was saved with the model, or call resize_token_embeddings()."
         )

@@ -136,7 +136,10 @@ def test_a_cache_made_for_keys_and_values_is_refused_by_a_mixer_with_a_state(mak
 def test_a_cache_follows_its_rows(mixer, make_model, batch):
     """`batch_repeat_interleave`, `batch_select_indices` and `reset` act on states as on keys and values."""
     model = make_model(decoder_mixer=mixer)
-    source, target = torch.stack([batch["source"][0]] * 2), torch.stack([batch["target"][1], batch["target"][1].flip(0)])
+    source, target = (
+        torch.stack([batch["source"][0]] * 2),
+        torch.stack([batch["target"][1], batch["target"][1].flip(0)]),
+    )
     full = model(input_ids=source, decoder_input_ids=target).logits
     cache = make_cache(model.config)
     model(input_ids=source, decoder_input_ids=target[:, :3], past_key_values=cache)

@@ -5,8 +5,14 @@ import math
 import pytest
 import torch
 from torch import nn
-from transformers import BartConfig, BartForConditionalGeneration, PegasusConfig, PegasusForConditionalGeneration
-from transformers import T5Config, T5ForConditionalGeneration
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    PegasusConfig,
+    PegasusForConditionalGeneration,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 from transformers.models.llama.modeling_llama import apply_rotary_pos_emb
 from transformers.models.mpt.modeling_mpt import build_mpt_alibi_tensor
 from transformers.models.t5.modeling_t5 import T5Attention
@@ -235,11 +241,26 @@ def test_copied_weights_give_the_logits_of_transformers(family, make_config, bat
 def test_copied_weights_give_the_logits_of_t5(make_config, batch, pad):
     """The whole of T5, buckets and tied output included, with T5's own norm put where ours stands."""
     torch.manual_seed(0)
-    theirs = T5ForConditionalGeneration(
-        T5Config(vocab_size=40, d_model=16, d_kv=4, d_ff=24, num_layers=2, num_decoder_layers=3, num_heads=4,
-                 relative_attention_num_buckets=8, relative_attention_max_distance=20, dropout_rate=0.0,
-                 tie_word_embeddings=True, initializer_factor=3.0)  # fmt: skip
-    ).double().eval()
+    theirs = (
+        T5ForConditionalGeneration(
+            T5Config(
+                vocab_size=40,
+                d_model=16,
+                d_kv=4,
+                d_ff=24,
+                num_layers=2,
+                num_decoder_layers=3,
+                num_heads=4,
+                relative_attention_num_buckets=8,
+                relative_attention_max_distance=20,
+                dropout_rate=0.0,
+                tie_word_embeddings=True,
+                initializer_factor=3.0,
+            )  # fmt: skip
+        )
+        .double()
+        .eval()
+    )
     config = make_config(position_encoding="t5", relative_num_buckets=8, relative_max_distance=20)
     ours = SelfAttnForConditionalGeneration(config).double().eval()
     for side in ("encoder", "decoder"):

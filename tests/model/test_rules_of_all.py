@@ -1,4 +1,4 @@
-"""What holds for every legal pairing of mixers and positions. A class that joins a registry is under these tests at once."""
+"""What holds for every legal pairing of mixers and positions; a class that joins a registry is under it at once."""
 
 from typing import get_args
 
@@ -155,9 +155,8 @@ def test_what_lies_under_the_mask_has_no_effect(stacks, make_model, batch, pad):
     model = make_model(**stacks)
     source, mask = pad(batch["source"])
     target = torch.stack([batch["target"][0]] * 3)
-    outputs = [
-        model(input_ids=source + (1 - mask) * filler, attention_mask=mask, decoder_input_ids=target) for filler in (5, 9)
-    ]
+    fillings = [source + (1 - mask) * filler for filler in (5, 9)]
+    outputs = [model(input_ids=filled, attention_mask=mask, decoder_input_ids=target) for filled in fillings]
     assert torch.equal(outputs[0].logits, outputs[1].logits)
     assert torch.equal(outputs[0].encoder_last_hidden_state, outputs[1].encoder_last_hidden_state)
 
