@@ -1,6 +1,6 @@
 # `make demo` and `make test` need Python 3.11 or newer and nothing else; `make help` lists what there is.
 VENV := $(or $(SELFATTN_VENV),.venv)
-RUN := $(CURDIR)/runs/quickstart
+RUN := runs/quickstart
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format clean
@@ -12,7 +12,13 @@ setup:  ## the virtual environment, if it is not there yet
 	@sh scripts/setup_env.sh
 
 demo: setup  ## train on a small data set, answer, save, and load back by AutoModel
-	@sh scripts/demo.sh "$(VENV)" "$(RUN)"
+	@if [ -f $(RUN)/results.json ]; then \
+		echo "$(RUN) is trained already; remove that folder to train again."; \
+	else \
+		"$(VENV)/bin/python" scripts/train.py configs/quickstart.yaml --output_dir $(RUN) --resume; \
+	fi
+	@"$(VENV)/bin/python" scripts/show_answer.py $(RUN)
+	@"$(VENV)/bin/python" scripts/show_answer.py $(RUN) --without_package
 
 test: setup  ## all tests
 	@"$(VENV)/bin/python" -m pytest

@@ -1,5 +1,5 @@
 """Text in, text out."""
 
-from .translator import Translator
+from .translator import TextError, Translator
 
-__all__ = ["Translator"]
+__all__ = ["TextError", "Translator"]
