@@ -1,0 +1,55 @@
+"""Train a model as a settings file says: `scripts/train.py CONFIG.yaml [--any_setting value ...]`."""
+
+import _cli
+
+USAGE = """\
+usage: train.py CONFIG.yaml [--name value ...]
+
+Trains a sequence-to-sequence model and leaves one folder: model, tokenizer, settings, results. The command line beats
+the file, the file beats the default. Examples:
+
+  scripts/train.py configs/quickstart.yaml
+  scripts/train.py configs/quickstart.yaml --encoder_mixer rnn --position_encoding none --output_dir runs/rnn
+  scripts/train.py configs/quickstart.yaml --resume          go on after a stop, from the newest whole checkpoint
+  scripts/train.py runs/quickstart/settings.yaml --output_dir runs/again --seed 2
+"""
+
+
+def help_text() -> str:
+    """The settings in groups, read from the sources."""
+    defaults = _cli.constant_of(_cli.ARGUMENTS, "TRAINING_DEFAULTS")
+    refused = _cli.names_of(_cli.ARGUMENTS, "NOT_TAKEN")
+    return "\n\n".join(
+        [
+            USAGE,
+            _cli.settings_help(_cli.MODEL, "Model: the switches", skip=_cli.DECIDED_ELSEWHERE),
+            _cli.settings_help(_cli.DATA, "Data"),
+            _cli.settings_help(_cli.RUN, "Run"),
+            _cli.fill(
+                "Every field of transformers' Seq2SeqTrainingArguments is taken too (learning_rate, max_steps, "
+                "num_train_epochs, eval_steps, label_smoothing_factor, lr_scheduler_type, gradient_accumulation_steps, "
+                "bf16, seed, ...), see https://huggingface.co/docs/transformers/main_classes/trainer. Where ours "
+                "differ, the defaults are: " + ", ".join(f"{name} {_cli.plain(value)}" for name, value in defaults.items())
+                + "; output_dir is runs/NAME-OF-THE-CONFIG. Evaluation and saving come once an epoch, or every "
+                "eval_steps."
+            ),
+            _cli.fill("Not taken, replaced by something above or without effect: " + ", ".join(refused) + "."),
+        ]
+    )  # fmt: skip
+
+
+def main(arguments: list[str]) -> None:
+    """Read the command line, train."""
+    typed = _cli.parse(arguments)
+    if typed.help:
+        print(help_text())
+        return
+    if len(typed.positional) != 1:
+        raise _cli.UsageError(f"one settings file is needed, got {typed.positional or 'none'}. See --help.")
+    from selfattn_hf.training import read_settings, train
+
+    train(read_settings(typed.positional[0], typed.named))
+
+
+if __name__ == "__main__":
+    _cli.run(main)

@@ -1,0 +1,120 @@
+"""Builds what a run trains: tokenizers, model and generation config, from settings and data."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, GenerationConfig, PreTrainedModel
+from transformers.utils import cached_file
+
+from selfattn_hf import SelfAttnConfig, SelfAttnForConditionalGeneration
+from selfattn_hf.data.tokenization import Tokenizers, load_tokenizers, train_tokenizers
+
+from .checkpoints import WEIGHTS, load_weights
+from .evaluation import Prepared
+from .settings import MODEL_TYPES, Settings, build_config
+
+_TOKENIZER_SETTINGS = ("tokenizer", "tokenizer_type", "tokenizer_vocab_size", "tokenizer_shared", "lowercase")
+
+
+def make_tokenizers(settings: Settings, train_rows: Any) -> Tokenizers:
+    """The tokenizers of the run that is resumed, of the model to start from, of `tokenizer`, or newly trained ones.
+
+    Raises:
+        ValueError: if `init_from` is set together with settings for another tokenizer.
+    """
+    if settings.run.resume and (settings.output_dir / "tokenizer.json").is_file():
+        return load_tokenizers(str(settings.output_dir))
+    if settings.run.init_from is not None:
+        defaults = type(settings.data).__dataclass_fields__
+        asked = [name for name in _TOKENIZER_SETTINGS if getattr(settings.data, name) != defaults[name].default]
+        if asked:
+            raise ValueError(
+                f"{', '.join(asked)} would do nothing: init_from={settings.run.init_from} brings its own tokenizer. "
+                "Leave it out."
+            )
+        return load_tokenizers(settings.run.init_from)
+    if settings.data.tokenizer is not None:
+        return load_tokenizers(settings.data.tokenizer)
+    return train_tokenizers(settings.data, train_rows)
+
+
+def make_model(settings: Settings, tokenizers: Tokenizers) -> PreTrainedModel:
+    """A model with fresh weights, or with those of `init_from`.
+
+    Raises:
+        ValueError: if the config is refused, or `init_from` holds a model of another kind or shape.
+    """
+    given = settings.model
+    source = settings.run.init_from
+    if source is None:
+        config = build_config(given, vocab_size=tokenizers.vocab_size, **tokenizers.special_ids())
+        return SelfAttnForConditionalGeneration(config)
+    saved = AutoConfig.from_pretrained(source)
+    if saved.model_type != SelfAttnConfig.model_type:
+        raise ValueError(
+            f"init_from={source} holds a model of type {saved.model_type}, and {SelfAttnConfig.model_type} is needed. "
+            "Name a folder or Hub id of a model trained with this package."
+        )
+    fields = {name: getattr(saved, name) for name in MODEL_TYPES} | given
+    special = {name: getattr(saved, name) for name in tokenizers.special_ids()}
+    config = build_config(fields, vocab_size=saved.vocab_size, **special)
+    if tokenizers.vocab_size > config.vocab_size:
+        raise ValueError(
+            f"the tokenizer of init_from={source} has {tokenizers.vocab_size} tokens, and its model only "
+            f"{config.vocab_size} rows for them. The folder is not consistent."
+        )
+    model = SelfAttnForConditionalGeneration(config)
+    load_weights(model, Path(str(cached_file(source, WEIGHTS))))
+    return model
+
+
+def make_generation_config(
+    settings: Settings, config: SelfAttnConfig, tokenizers: Tokenizers, longest_target: int
+) -> GenerationConfig:
+    """How the model writes: special ids, beams and the longest output. Nothing else, so that nothing else is saved."""
+    run = settings.run
+    longest = run.max_new_tokens
+    bounded = config.position_of("decoder") == "learned"
+    if longest is None:
+        longest = longest_target + longest_target // 2
+        longest = min(longest, config.max_position_embeddings) if bounded else longest
+    elif bounded and longest > config.max_position_embeddings:
+        raise ValueError(
+            f"max_new_tokens={longest} is more than the {config.max_position_embeddings} places that "
+            "decoder_position_encoding='learned' knows. Lower it, or raise max_position_embeddings."
+        )
+    beams = {"length_penalty": run.length_penalty} if run.num_beams > 1 else {}
+    return GenerationConfig(
+        max_new_tokens=longest, num_beams=run.num_beams, do_sample=False, **beams, **tokenizers.special_ids()
+    )
+
+
+def with_beams(generation: GenerationConfig, num_beams: int | None) -> GenerationConfig:
+    """A copy with another number of beams; None: the same number."""
+    if num_beams is None or num_beams == generation.num_beams:
+        return generation
+    fields = generation.to_diff_dict() | {"num_beams": num_beams}
+    if num_beams == 1:
+        fields.pop("length_penalty", None)
+    return GenerationConfig(**fields)
+
+
+def check_lengths(config: SelfAttnConfig, splits: Mapping[str, Prepared]) -> None:
+    """Refuse rows that are longer than a bounded position table, before the first step.
+
+    Raises:
+        ValueError: naming split, row, length and limit.
+    """
+    for side, column in (("encoder", "input_ids"), ("decoder", "labels")):
+        if config.position_of(side) != "learned":
+            continue
+        for name, split in splits.items():
+            for number, ids in enumerate(split.rows[column]):
+                if len(ids) > config.max_position_embeddings:
+                    word = "source" if side == "encoder" else "target"
+                    raise ValueError(
+                        f"row {number} of the {name} split has a {word} of {len(ids)} tokens, and "
+                        f"{side}_position_encoding='learned' knows {config.max_position_embeddings} places. Raise "
+                        f"max_position_embeddings, or set max_{word}_length."
+                    )

@@ -1,0 +1,245 @@
+"""A whole run: data, model, training, the better of best and average, one folder with everything in it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedModel, enable_full_determinism, set_seed
+
+from selfattn_hf.data.collating import Seq2SeqCollator
+from selfattn_hf.data.loading import load_splits
+from selfattn_hf.data.tokenization import Tokenizers
+
+from .arguments import make_arguments
+from .building import check_lengths, make_generation_config, make_model, make_tokenizers, with_beams
+from .checkpoints import (
+    average_weights,
+    check_shapes,
+    list_checkpoints,
+    load_weights,
+    newest_whole,
+    step_of,
+    what_is_broken,
+)
+from .evaluation import Evaluation, Evaluator, Prepared
+from .metrics import signatures
+from .preparing import prepare_splits
+from .progress import duration, quiet_libraries, say
+from .report import show, versions, write_results
+from .run_folder import begin, check_data, check_folder, digest_of
+from .settings import Settings
+from .trainer import SelfAttnTrainer
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What a run works with, once its data are read."""
+
+    settings: Settings
+    fields: dict[str, Any]
+    arguments: Any
+    splits: dict[str, Prepared]
+    reports: dict[str, dict[str, Any]]
+    tokenizers: Tokenizers
+    model: PreTrainedModel
+    generation: GenerationConfig
+    evaluator: Evaluator
+    collator: Seq2SeqCollator
+
+
+def train(settings: Settings) -> dict[str, Any]:
+    """Train as the settings say; leave the best model and all that belongs to it in the output folder.
+
+    Args:
+        settings: from `read_settings` or `make_settings`.
+
+    Returns:
+        What stands in `results.json`.
+
+    Raises:
+        ValueError: for settings, data, folders or checkpoints that cannot be used; before the first step.
+        OSError: if something cannot be read or written.
+        FloatingPointError: if the loss becomes NaN or infinite, naming the step.
+    """
+    check_folder(settings)
+    with quiet_libraries():
+        job = _prepare(settings)
+        folder = settings.output_dir
+        digest = digest_of(job.splits["train"].rows)
+        checkpoint = None
+        if settings.run.resume and (folder / "run.json").is_file():
+            check_data(folder, digest)
+            checkpoint = newest_whole(folder, say)
+            if checkpoint is not None:
+                check_shapes(checkpoint / "model.safetensors", job.model)
+        begin(settings, settings.to_yaml(job.fields), digest)
+        if job.arguments.should_save:
+            job.tokenizers.save(folder)
+        trainer = _make_trainer(job)
+        _fit(trainer, checkpoint, settings)
+        kept, weights_step = _keep_the_better(trainer, job)
+        return _finish(trainer, job, kept, weights_step)
+
+
+def _prepare(settings: Settings) -> _Job:
+    """Everything up to the first step; writes nothing."""
+    fields = settings.complete_training()
+    seed = fields.get("seed", 42)
+    enable_full_determinism(seed) if fields.get("full_determinism") else set_seed(seed)
+    texts = load_splits(settings.data)
+    if "train" not in texts:
+        raise ValueError("there is no training split. Set train_split to a split that the data set has.")
+    tokenizers = make_tokenizers(settings, texts["train"])
+    splits, reports = prepare_splits(texts, tokenizers, settings.data)
+    evaluates = "validation" in splits
+    fields = settings.complete_training(has_validation=evaluates)
+    if settings.run.early_stopping is not None and not evaluates:
+        raise ValueError("early_stopping needs a validation split, and the data set has none. Set validation_split.")
+    model = make_model(settings, tokenizers)
+    check_lengths(model.config, splits)
+    longest = max(len(labels) for labels in splits["train"].rows["labels"])
+    generation = make_generation_config(settings, model.config, tokenizers, longest)
+    model.generation_config = generation
+    arguments = make_arguments(fields, settings.run.metric, model.config.use_cache)
+    collator = make_collator(model, tokenizers)
+    evaluator = Evaluator(
+        collator, decoder_of(tokenizers), arguments.per_device_eval_batch_size, settings.data.lowercase
+    )
+    return _Job(settings, fields, arguments, splits, reports, tokenizers, model, generation, evaluator, collator)
+
+
+def make_collator(model: PreTrainedModel, tokenizers: Tokenizers) -> Seq2SeqCollator:
+    """Rows to batches, for this model."""
+    return Seq2SeqCollator(tokenizers, model.config.decoder_start_token_id, model.config.vocab_size)
+
+
+def decoder_of(tokenizers: Tokenizers) -> Any:
+    """Ids of outputs -> texts."""
+    return lambda ids: tokenizers.target.batch_decode(ids, skip_special_tokens=True)
+
+
+def _make_trainer(job: _Job) -> SelfAttnTrainer:
+    while_training = with_beams(job.generation, job.arguments.generation_num_beams)
+    return SelfAttnTrainer(
+        job.model,
+        job.arguments,
+        run=job.settings.run,
+        train=job.splits["train"],
+        validation=job.splits.get("validation"),
+        collator=job.collator,
+        evaluator=job.evaluator,
+        generation=while_training if job.arguments.predict_with_generate else None,
+        tokenizers=job.tokenizers,
+    )
+
+
+def _fit(trainer: SelfAttnTrainer, checkpoint: Path | None, settings: Settings) -> None:
+    parameters = sum(parameter.numel() for parameter in trainer.model.parameters())
+    where = f"on {trainer.args.device}, into {settings.output_dir}"
+    say(f"{parameters:,} parameters, {len(trainer.train_dataset):,} training rows, {where}")
+    if checkpoint is None:
+        if settings.run.resume:
+            say(f"nothing to resume in {settings.output_dir}: starting")
+        trainer.train()
+    elif trainer.is_over(checkpoint):
+        say(f"{checkpoint} is where the training ends: nothing is left to train")
+        load_weights(trainer.model, checkpoint / "model.safetensors")
+        trainer.take_up(checkpoint)
+    else:
+        say(f"resuming from {checkpoint}")
+        trainer.train(resume_from_checkpoint=str(checkpoint))
+
+
+def _keep_the_better(trainer: SelfAttnTrainer, job: _Job) -> tuple[str, int]:
+    """Give the trainer's model the weights to keep; say which they are.
+
+    Returns:
+        "best", "average" or "last", and the step of the (last) checkpoint they come from.
+    """
+    run, state, folder = job.settings.run, trainer.state, job.settings.output_dir
+    kept, step = "last", state.global_step
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    best = folder / f"checkpoint-{state.best_global_step}"
+    if job.fields["load_best_model_at_end"] and state.best_global_step and best.is_dir():
+        load_weights(model, best / "model.safetensors")
+        kept, step = "best", state.best_global_step
+    if run.average_checkpoints:
+        last = [path for path in list_checkpoints(folder) if what_is_broken(path) is None][-run.average_checkpoints :]
+        if len(last) < 2:
+            say(f"no average: only {len(last)} checkpoint is there")
+            return kept, step
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        load_weights(model, average_weights(last))
+        steps = ", ".join(str(step_of(path)) for path in last)
+        if "validation" not in job.splits:
+            say(f"keeping the average of the checkpoints {steps}: there is no validation split to compare on")
+            return "average", step_of(last[-1])
+        average = job.evaluator(model, job.splits["validation"], trainer.generation).figures[run.metric]
+        rival = state.best_metric if kept == "best" else _last_metric(trainer, job, before)
+        better = average > rival
+        say(
+            f"average of the checkpoints {steps}: {run.metric} {average:.2f}; {kept}, step {step}: {rival:.2f}; "
+            f"keeping the {'average' if better else kept}"
+        )
+        if better:
+            return "average", step_of(last[-1])
+        load_weights(model, before)
+    return kept, step
+
+
+def _last_metric(trainer: SelfAttnTrainer, job: _Job, weights: dict[str, Any]) -> float:
+    """The metric of the last weights, which were perhaps never evaluated; leaves the model's weights as they are."""
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    average = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.load_state_dict(weights)
+    figure = job.evaluator(model, job.splits["validation"], trainer.generation).figures[job.settings.run.metric]
+    model.load_state_dict(average)
+    return figure
+
+
+def _finish(trainer: SelfAttnTrainer, job: _Job, kept: str, step: int) -> dict[str, Any]:
+    """Save; evaluate what was saved, as anyone will load it; write and print the results."""
+    folder = job.settings.output_dir
+    trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).save_pretrained(folder)
+    trainer.save_curve(folder / "training_curve.csv")
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder).to(trainer.args.device)
+    generation = job.generation if job.arguments.predict_with_generate else None
+    evaluations: dict[str, Evaluation] = {
+        name: job.evaluator(model, job.splits[name], generation)
+        for name in ("validation", "test")
+        if name in job.splits
+    }
+    meter, state = trainer.meter, trainer.state
+    results = {
+        "kept": kept,
+        "kept_step": step,
+        "steps": state.global_step,
+        "epochs": state.epoch,
+        "metric": job.settings.run.metric,
+        **{name: evaluation.figures for name, evaluation in evaluations.items()},
+        "generation": {"num_beams": job.generation.num_beams, "max_new_tokens": job.generation.max_new_tokens},
+        "signatures": signatures(lowercase=job.settings.data.lowercase),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "seed": trainer.args.seed,
+        "seconds": round(meter.seconds, 1),
+        "target_tokens": meter.target_tokens,
+        "target_tokens_per_second": round(meter.tokens_per_second, 1),
+        "data": job.reports,
+        "versions": versions(),
+        "device": str(trainer.args.device),
+    }
+    examples = _examples(job, evaluations)
+    write_results(folder / "results.json", {**results, "examples": examples})
+    show(results, examples)
+    say(f"trained in {duration(meter.seconds)}; the model lies in {folder}")
+    return {**results, "examples": examples}
+
+
+def _examples(job: _Job, evaluations: dict[str, Evaluation]) -> list[dict[str, str]]:
+    name = next((name for name in ("test", "validation") if name in evaluations), None)
+    if name is None or not evaluations[name].outputs:
+        return []
+    split, outputs = job.splits[name], evaluations[name].outputs
+    number = min(job.settings.run.examples, len(split))
+    chosen = [index * len(split) // number for index in range(number)]  # spread over the split, which may be sorted
+    return [{"source": split.sources[i], "output": outputs[i], "reference": split.references[i]} for i in chosen]

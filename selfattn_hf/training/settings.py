@@ -1,0 +1,255 @@
+"""Settings of a run: one flat list of names, from a YAML file and the command line.
+
+Three groups share the list: the fields of `SelfAttnConfig`, the data settings, and the settings below together with
+the fields of `Seq2SeqTrainingArguments`. The command line beats the file, the file beats the default.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_type_hints
+
+from selfattn_hf import SelfAttnConfig
+from selfattn_hf.data.settings import DataSettings
+
+from .arguments import ARGUMENT_TYPES, NOT_TAKEN, complete, default_output_dir, make_arguments
+from .fields import check_value, near_name, read_typed
+from .yaml_files import dump_yaml, read_yaml
+
+Metric = Literal["bleu", "chrf", "exact_match", "token_accuracy"]
+
+# Fields of the config that the tokenizer or the class itself decides, so that no run sets them.
+DECIDED_ELSEWHERE = frozenset({
+    "vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "is_encoder_decoder",
+    "selfattn_version",
+})  # fmt: skip
+MODEL_TYPES: dict[str, Any] = {
+    name: annotation for name, annotation in SelfAttnConfig.__annotations__.items() if name not in DECIDED_ELSEWHERE
+}
+
+
+@dataclass(kw_only=True)
+class RunSettings:
+    """What a run does beyond the model, the data and transformers' training arguments."""
+
+    metric: Metric = "bleu"
+    """What tells the best model, greater is better; `exact_match` is sequence accuracy. All are reported, in percent."""
+    num_beams: int = 1
+    """Beams of the final evaluation and of the saved model; while training it is `generation_num_beams`."""
+    max_new_tokens: int | None = None
+    """Longest output in tokens; null: one and a half times the longest target of the training rows."""
+    length_penalty: float = 1.0
+    """Above 1 favours long outputs, below 1 short ones; for more than one beam."""
+    init_from: str | None = None
+    """A folder or Hub id of a trained model to start from, with its tokenizer; null: fresh weights."""
+    batch_tokens: int | None = None
+    """Rows of a batch x (longest source + longest target) stay within it, instead of a fixed number of rows."""
+    early_stopping: int | None = None
+    """Stop after so many evaluations in a row without a better `metric`; null: never."""
+    average_checkpoints: int = 0
+    """Average the weights of the last so many checkpoints, and keep the average where it is better; 0: no."""
+    resume: bool = False
+    """Go on from the newest whole checkpoint of the output folder; start where there is none."""
+    examples: int = 5
+    """Inputs shown with their outputs at the end."""
+
+    def __post_init__(self) -> None:
+        for name, least in (("num_beams", 1), ("examples", 0), ("average_checkpoints", 0)):
+            _require(getattr(self, name) >= least, f"{name} starts at {least}, got {getattr(self, name)}")
+        for name in ("max_new_tokens", "batch_tokens", "early_stopping"):
+            given = getattr(self, name)
+            _require(given is None or given >= 1, f"{name} starts at 1, or is null, got {given}")
+        _require(self.average_checkpoints != 1, "average_checkpoints takes 0 or a number from 2 on, got 1")
+        _require(
+            self.length_penalty == RunSettings.length_penalty or self.num_beams > 1,
+            f"length_penalty={self.length_penalty} does nothing with one beam. Set num_beams, or leave it out",
+        )
+
+
+RUN_TYPES: dict[str, Any] = get_type_hints(RunSettings)
+DATA_TYPES: dict[str, Any] = get_type_hints(DataSettings)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of a run, checked.
+
+    Attributes:
+        model: fields of `SelfAttnConfig` that were given.
+        data: the data settings.
+        run: the settings of this file.
+        training: fields of `Seq2SeqTrainingArguments` that were given, and `output_dir`.
+    """
+
+    model: dict[str, Any]
+    data: DataSettings
+    run: RunSettings
+    training: dict[str, Any]
+
+    @property
+    def output_dir(self) -> Path:
+        """The folder that the run leaves behind."""
+        return Path(self.training["output_dir"])
+
+    def complete_training(self, *, has_validation: bool = True) -> dict[str, Any]:
+        """The training arguments given, with our defaults for the rest; see `arguments.complete`."""
+        average = self.run.average_checkpoints
+        return complete(self.training, has_validation=has_validation, average_checkpoints=average)
+
+    def resolved(self, training: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+        """Every value by group, defaults included; `training` instead of the fields that were given."""
+        config = SelfAttnConfig(**self.model)
+        model = {name: getattr(config, name) for name in MODEL_TYPES} if self.run.init_from is None else self.model
+        return {
+            "model": dict(model),
+            "data": dataclasses.asdict(self.data),
+            "run": dataclasses.asdict(self.run),
+            "training": dict(self.complete_training() if training is None else training),
+        }
+
+    def to_yaml(self, training: Mapping[str, Any] | None = None) -> str:
+        """Every value as a settings file that runs again. Not in it: `resume`, and what depends on the machine."""
+        groups = self.resolved(training)
+        groups["run"].pop("resume")
+        for name in ("disable_tqdm", "dataloader_pin_memory"):
+            if name not in self.training:
+                groups["training"].pop(name, None)
+        texts = [f"# {title}\n{dump_yaml(values)}" for title, values in groups.items() if values]
+        return "\n".join(texts)
+
+
+def read_settings(path: str | Path | None, overrides: Mapping[str, str | bool] | None = None) -> Settings:
+    """Settings from a YAML file and from words of the command line.
+
+    Args:
+        path: the YAML file; None: everything comes from `overrides`.
+        overrides: name -> word as it was typed; True for a name without a word.
+
+    Raises:
+        ValueError: naming the setting, the rule, what was given and what to do: for an unknown name, a wrong type, an
+            illegal value or pair. Nothing has been written then.
+    """
+    values: dict[str, Any] = {}
+    for name, value in (read_yaml(path) if path is not None else {}).items():
+        try:
+            values[name] = check_value(name, value, _annotation(name))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+    for name, word in (overrides or {}).items():
+        values[name] = read_typed(name, word, _annotation(name))
+    values.setdefault("output_dir", None)
+    if values["output_dir"] is None:
+        if path is None:
+            raise ValueError("output_dir is needed: the folder that the run leaves behind.")
+        values["output_dir"] = default_output_dir(path)
+    return make_settings(values)
+
+
+def make_settings(values: Mapping[str, Any]) -> Settings:
+    """Settings from values by name, checked together.
+
+    Raises:
+        ValueError: as `read_settings`.
+    """
+    groups: dict[str, dict[str, Any]] = {"model": {}, "data": {}, "run": {}, "training": {}}
+    for name, value in values.items():
+        group = next(group for group, types in _GROUPS.items() if name in types)
+        groups[group][name] = value
+    missing = [
+        field.name for field in dataclasses.fields(DataSettings) if _is_required(field) and field.name not in values
+    ]
+    _require(not missing, f"{', '.join(missing)} must be set: there is no default. See --help")
+    settings = Settings(
+        groups["model"], DataSettings(**groups["data"]), RunSettings(**groups["run"]), groups["training"]
+    )
+    _check_together(settings)
+    return settings
+
+
+def _check_together(settings: Settings) -> None:
+    """Build what can be built without data, so that it is refused before any is read."""
+    config = build_config(settings.model)
+    run, data = settings.run, settings.data
+    fields = settings.complete_training()
+    make_arguments(fields, run.metric, config.use_cache)
+    separate = not data.tokenizer_shared
+    _require(
+        run.init_from is not None or not separate or not config.tie_word_embeddings,
+        "tokenizer_shared=false makes two vocabularies, and tie_word_embeddings=true one table for both. Set "
+        "tie_word_embeddings to false, or tokenizer_shared to true",
+    )
+    for side, longest in (("encoder", data.max_source_length), ("decoder", data.max_target_length)):
+        _require(
+            run.init_from is not None
+            or config.position_of(side) != "learned"
+            or longest is None
+            or longest <= config.max_position_embeddings,
+            f"max_{'source' if side == 'encoder' else 'target'}_length={longest} is more than the "
+            f"{config.max_position_embeddings} places that {side}_position_encoding='learned' knows. Raise "
+            "max_position_embeddings, or lower it",
+        )
+    _require(
+        run.batch_tokens is None or "per_device_train_batch_size" not in settings.training,
+        "batch_tokens and per_device_train_batch_size both say how large a batch is. Give one of them",
+    )
+    _require(
+        run.batch_tokens is None or "train_sampling_strategy" not in settings.training,
+        "batch_tokens groups rows by length itself, and train_sampling_strategy would do nothing. Give one of them",
+    )
+    _require(
+        run.early_stopping is None or fields["eval_strategy"] != "no",
+        "early_stopping counts evaluations, and eval_strategy is 'no'. Set eval_strategy to steps or epoch",
+    )
+    _require(
+        run.metric == "token_accuracy" or fields["predict_with_generate"] or fields["eval_strategy"] == "no",
+        f"metric={run.metric} needs outputs to compare, and predict_with_generate is false. Set metric to "
+        "token_accuracy",
+    )
+    _require(
+        fields["save_strategy"] != "no" or not run.average_checkpoints,
+        "average_checkpoints needs checkpoints, and save_strategy is 'no'. Set save_strategy to steps or epoch",
+    )
+    limit = settings.training.get("save_total_limit")
+    _require(
+        limit is None or limit >= run.average_checkpoints,
+        f"save_total_limit={limit} keeps fewer checkpoints than average_checkpoints={run.average_checkpoints} asks "
+        "for. Raise it, or leave it out",
+    )
+
+
+def build_config(model: Mapping[str, Any], **from_tokenizer: Any) -> SelfAttnConfig:
+    """The model's config; every refusal is a ValueError that names the field."""
+    try:
+        return SelfAttnConfig(**model, **from_tokenizer)
+    except ValueError:
+        raise
+    except Exception as error:  # huggingface_hub's error for a wrong type is no ValueError
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def _annotation(name: str) -> Any:
+    for types in _GROUPS.values():
+        if name in types:
+            return types[name]
+    if name in NOT_TAKEN:
+        raise ValueError(f"{name} is not taken. {NOT_TAKEN[name]}.")
+    if name in DECIDED_ELSEWHERE:
+        raise ValueError(f"{name} is not taken: the tokenizer decides it. See tokenizer_vocab_size for the vocabulary.")
+    raise ValueError(f"there is no setting {name}. {near_name(name, [n for types in _GROUPS.values() for n in types])}")
+
+
+def _is_required(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise ValueError(f"{message}.")
+
+
+# First match wins: `use_cache` is the config's.
+_GROUPS: dict[str, dict[str, Any]] = {
+    "model": MODEL_TYPES, "data": DATA_TYPES, "run": RUN_TYPES, "training": ARGUMENT_TYPES,
+}  # fmt: skip
+assert get_args(Metric)[0] == RunSettings.metric

@@ -1,0 +1,140 @@
+"""YAML files as people mean them: YAML 1.2 scalars, safe, and every surprise refused.
+
+PyYAML reads YAML 1.1, where `5e-4` is a text and `no` is False. Here `5e-4` is a number and `no` a text, as in YAML
+1.2 (https://yaml.org/spec/1.2.2/#103-core-schema); repeated keys, anchors, aliases and tags are errors.
+"""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_NUMBER_STARTS = list("-+.0123456789")
+_SCALARS = [
+    ("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
+    ("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")),
+    ("tag:yaml.org,2002:int", re.compile(r"^(?:[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+)$"), _NUMBER_STARTS),
+    (
+        "tag:yaml.org,2002:float",
+        re.compile(
+            r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+        ),
+        _NUMBER_STARTS,
+    ),
+]
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader with the scalars of YAML 1.2, without aliases, tags and repeated keys."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent):
+            raise _refuse(event, f"the alias *{event.anchor}", "Write the value out")
+        if getattr(event, "anchor", None) is not None:
+            raise _refuse(event, f"the anchor &{event.anchor}", "Leave it out")
+        if getattr(event, "tag", None) is not None:
+            raise _refuse(event, f"the tag {event.tag}", "Leave it out")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        mapping: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise _refuse(key_node, f"the key {key!r}, which is no text", "Use names as keys")
+            if key in mapping:
+                raise _refuse(key_node, f"the key {key} a second time", "Keep one of them")
+            mapping[key] = self.construct_object(value_node, deep=True)
+        return mapping
+
+    def construct_yaml_int(self, node: Any) -> int:
+        text = self.construct_scalar(node)
+        return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
+
+    def construct_yaml_float(self, node: Any) -> float:
+        text = self.construct_scalar(node).lower()
+        return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+
+    def construct_yaml_map(self, node: Any) -> Any:
+        yield self.construct_mapping(node)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts so that the loader above reads texts."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+for _tag, _pattern, _first in _SCALARS:
+    _Loader.add_implicit_resolver(_tag, _pattern, _first)
+    _Dumper.add_implicit_resolver(_tag, _pattern, _first)
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
+_Loader.add_constructor("tag:yaml.org,2002:map", _Loader.construct_yaml_map)
+
+
+def read_yaml(path: str | Path) -> dict[str, Any]:
+    """The settings of a YAML file.
+
+    Raises:
+        ValueError: if the file is missing, is no YAML, or holds something else than `name: value` lines; with the line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        there = sorted(other.name for other in path.parent.glob("*.y*ml"))[:12] if path.parent.is_dir() else []
+        hint = f" In {path.parent} there are: {', '.join(there)}." if there else ""
+        raise ValueError(f"{path} is no file, and a YAML file with settings is needed.{hint}")
+    try:
+        content = parse_yaml(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold lines of the form `name: value`, got a {type(content).__name__}.")
+    return content
+
+
+def parse_yaml(text: str) -> Any:
+    """The value that a YAML text stands for.
+
+    Raises:
+        ValueError: if it is no YAML, or uses what is refused here.
+    """
+    try:
+        return yaml.load(text, _Loader)  # noqa: S506 - a subclass of the safe loader
+    except yaml.YAMLError as error:
+        raise ValueError(f"this is no YAML that can be used: {' '.join(str(error).split())}") from error
+    except RecursionError as error:
+        raise ValueError("values are nested too deeply. Settings are flat: `name: value`.") from error
+
+
+def dump_yaml(values: dict[str, Any]) -> str:
+    """YAML text that `parse_yaml` reads back as equal values.
+
+    Raises:
+        ValueError: if a value is no plain data.
+    """
+    try:
+        text: str = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6)
+    except yaml.YAMLError as error:
+        raise ValueError(f"settings must be plain texts, numbers, lists and dictionaries: {error}") from error
+    return text
+
+
+def is_finite(value: Any) -> bool:
+    """Whether a number is neither infinite nor NaN; True for what is no number."""
+    return not isinstance(value, float) or math.isfinite(value)
+
+
+def _refuse(where: Any, what: str, instead: str) -> yaml.YAMLError:
+    mark = where.start_mark
+    return yaml.YAMLError(f"line {mark.line + 1} has {what}, and that is not taken. {instead}.")
