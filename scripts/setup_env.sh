@@ -57,6 +57,13 @@ clear_the_place() { # WHY
         ! works || stop ".venv was not made by this script; move it away, or name another folder with SELFATTN_VENV=."
     fi
     say "set-up: $venv $1 and is made again."
+    # The stamp goes last: whatever interrupts this, the next call knows whose folder it is.
+    if [ -d "$venv" ]; then
+        echo unfinished >"$stamp"
+        for thing in "$venv"/* "$venv"/.[!.]*; do
+            [ "$thing" = "$stamp" ] || rm -rf "$thing"
+        done
+    fi
     rm -rf "$venv"
 }
 

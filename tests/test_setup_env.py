@@ -165,6 +165,17 @@ def test_a_broken_environment_is_made_again(machine):
     assert (machine.project / ".venv/bin/python").exists()
 
 
+def test_an_interrupted_set_up_is_made_again_wherever_it_is(machine, tmp_path):
+    machine.python()
+    left = tmp_path / "place/lib/half_a_package.py"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    (tmp_path / "place/selfattn_setup").write_text("unfinished\n")
+    again = machine.set_up(SELFATTN_VENV=str(tmp_path / "place"))
+    assert again.returncode == 0, again.stderr
+    assert not left.exists()
+
+
 def test_another_interpreter_makes_the_environment_again(machine):
     machine.python(version="3.11")
     machine.python(name="python3.13", version="3.13")

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from selfattn_hf import Translator
-from selfattn_hf.inference import TextError, translator as translator_module
+from selfattn_hf.inference import TextError
+from selfattn_hf.inference import translator as translator_module
 
 
 def test_one_text_gives_a_text_and_a_list_gives_a_list(translator, sentences):
