@@ -37,10 +37,12 @@ def main(arguments: list[str]) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    source = AutoTokenizer.from_pretrained(options.model)
-    both = not (options.model / "target_tokenizer").is_dir()
-    target = source if both else AutoTokenizer.from_pretrained(options.model / "target_tokenizer")
-    model = AutoModelForSeq2SeqLM.from_pretrained(options.model, trust_remote_code=options.without_package)
+    # The tokenizer is no code of ours, but transformers looks into the config beside it and would ask.
+    trust = {"trust_remote_code": options.without_package}
+    source = target = AutoTokenizer.from_pretrained(options.model, **trust)
+    if (options.model / "target_tokenizer").is_dir():
+        target = AutoTokenizer.from_pretrained(options.model / "target_tokenizer")
+    model = AutoModelForSeq2SeqLM.from_pretrained(options.model, **trust)
     batch = source([example["source"] for example in examples], return_tensors="pt", padding=True)
     answers = model.generate(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
 

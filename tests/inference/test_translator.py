@@ -5,8 +5,10 @@ import logging
 
 import pytest
 import torch
+from datasets import Dataset
 
 from selfattn_hf import Translator
+from selfattn_hf.data import DataSettings, train_tokenizers
 from selfattn_hf.inference import TextError
 from selfattn_hf.inference import translator as translator_module
 
@@ -146,6 +148,24 @@ def test_a_model_in_training_mode_is_put_to_evaluation(make_model, tokenizers, s
 def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(make_model, tokenizers):
     with pytest.raises(ValueError, match="must know every token of its tokenizer"):
         Translator(make_model(vocab_size=tokenizers.vocab_size - 1), tokenizers)
+
+
+def test_separate_vocabularies_read_with_one_and_write_with_the_other(make_model, sentences, tmp_path, monkeypatch):
+    rows = Dataset.from_dict({"source": sentences, "target": ["Schnee fällt", "der rote Ball"] * 3})
+    settings = DataSettings(dataset="unused", tokenizer_type="word", tokenizer_shared=False, tokenizer_vocab_size=100)
+    both = train_tokenizers(settings, rows)
+    make_model(vocab_size=both.vocab_size, tie_word_embeddings=False).save_pretrained(tmp_path)
+    both.save(tmp_path)
+    translator = Translator.from_pretrained(tmp_path, device="cpu")
+    read = []
+
+    def answer(**given):
+        read.extend(given["input_ids"].tolist())
+        return torch.tensor([[1, *both.target("der rote Ball")["input_ids"]]])
+
+    monkeypatch.setattr(translator.model, "generate", answer)
+    assert translator("snow") == "der rote Ball"
+    assert read == [both.source("snow")["input_ids"]]
 
 
 def test_a_stream_answers_in_order_and_is_read_a_few_batches_ahead(translator, sentences, monkeypatch):
