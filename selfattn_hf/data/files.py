@@ -1,0 +1,102 @@
+"""Lists of data files: which loader reads them, and which split each belongs to."""
+
+import csv
+import gzip
+import re
+from pathlib import Path
+from typing import Any
+
+from datasets import Features, Value
+
+# Suffix -> loader of the datasets library, and its options. In CSV and TSV a text stays a text: neither "null" nor "NA"
+# is missing, and in TSV a quotation mark is a character as any other.
+_LOADERS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".jsonl": ("json", {}),
+    ".json": ("json", {}),
+    ".csv": ("csv", {"keep_default_na": False}),
+    ".tsv": ("csv", {"keep_default_na": False, "sep": "\t", "quoting": csv.QUOTE_NONE}),
+    ".parquet": ("parquet", {}),
+}
+_SPLIT_WORDS = {
+    "train": ("train", "training"),
+    "validation": ("validation", "valid", "val", "dev"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+
+
+def is_data_file(name: str) -> bool:
+    """Whether the name ends as a data file does; a gzipped one too."""
+    return _suffix(name) in _LOADERS
+
+
+def loader_arguments(dataset: str | list[str] | dict[str, str | list[str]]) -> dict[str, Any]:
+    """Arguments of `load_dataset_builder` for files: the loader, its options, and the files of each split.
+
+    Raises:
+        FileNotFoundError: if a file is not there.
+        ValueError: for files that no loader reads, that need two loaders, or whose split is unclear.
+    """
+    if isinstance(dataset, dict):
+        by_split = {split: [files] if isinstance(files, str) else list(files) for split, files in dataset.items()}
+    else:
+        by_split = _by_split([dataset] if isinstance(dataset, str) else list(dataset))
+    files = [file for names in by_split.values() for file in names]
+    for file in files:
+        if not Path(file).is_file():
+            raise FileNotFoundError(
+                f"dataset names the file {file}, which does not exist. Relative paths start at {Path.cwd()}."
+            )
+        if not is_data_file(file):
+            raise ValueError(
+                f"dataset names the file {file}, and only {', '.join(_LOADERS)} (also .gz) can be read. Convert it."
+            )
+        if Path(file).stat().st_size == 0:
+            raise ValueError(f"the data file {file} is empty.")
+    suffixes = sorted({_suffix(file) for file in files})
+    if len({_LOADERS[suffix][0] for suffix in suffixes}) > 1 or {".csv", ".tsv"} <= set(suffixes):
+        raise ValueError(f"dataset names files of several kinds ({', '.join(suffixes)}); they must be of one kind.")
+    loader, options = _LOADERS[suffixes[0]]
+    if loader == "csv":
+        options = {**options, "features": _text_columns(files, options)}
+    return {"path": loader, "data_files": by_split, **options}
+
+
+def _suffix(name: str) -> str:
+    suffixes = Path(name).suffixes
+    return (suffixes[-2] if len(suffixes) > 1 and suffixes[-1] == ".gz" else "".join(suffixes[-1:])).lower()
+
+
+def _by_split(files: list[str]) -> dict[str, list[str]]:
+    """Split by the word in a file's name; files without any such word are all training data."""
+    found: dict[str, list[str]] = {}
+    unclear = []
+    for file in files:
+        words = re.split(r"[^a-z]+", Path(file).name.lower())
+        split = next((split for split, names in _SPLIT_WORDS.items() if set(words) & set(names)), None)
+        if split is None:
+            unclear.append(file)
+        else:
+            found.setdefault(split, []).append(file)
+    if found and unclear:
+        raise ValueError(
+            f"the name of the data file {unclear[0]} says no split, other names do ({', '.join(found)}). Rename it, or "
+            "give files by split: dataset: {train: a.jsonl, test: b.jsonl}."
+        )
+    return found or {"train": unclear}
+
+
+def _text_columns(files: list[str], options: dict[str, Any]) -> Features:
+    """All columns of the CSV files as text, so that a column of digits is not read as numbers."""
+    header: list[str] = []
+    for file in files:
+        open_text = gzip.open if file.endswith(".gz") else open
+        with open_text(file, "rt", encoding="utf-8-sig", newline="") as lines:
+            separator, quoting = options.get("sep", ","), options.get("quoting", csv.QUOTE_MINIMAL)
+            names = next(csv.reader(lines, delimiter=separator, quoting=quoting), [])
+        if header and names != header:
+            raise ValueError(
+                f"the data file {file} has the columns {', '.join(names)}, the ones before it {', '.join(header)}. All "
+                "files need the same first line, in the same order."
+            )
+        header = names
+    return Features({name: Value("string") for name in header})

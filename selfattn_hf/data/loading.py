@@ -1,0 +1,179 @@
+"""A Hub id, a folder or files -> splits with the two text columns `source` and `target`."""
+
+import difflib
+import logging
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset, Features, Json, Value, load_dataset_builder
+from datasets.exceptions import DatasetGenerationError
+
+from .files import is_data_file, loader_arguments
+from .settings import SPLITS, DataSettings
+
+logger = logging.getLogger(__name__)
+
+TRANSLATION = "translation"  # {"de": "...", "en": "..."}, as many translation sets on the Hub have it
+_TEXT_TYPES = ("string", "large_string", "string_view", "null")
+
+
+def load_splits(settings: DataSettings, splits: Sequence[str] = SPLITS) -> dict[str, Dataset]:
+    """The splits of a data set, each with the columns `source` and `target`.
+
+    Values of a wrong type inside a mixed column are left for `prepare` to count; they are the only ones that are no
+    text here.
+
+    Args:
+        settings: which data set, splits and columns.
+        splits: which of train, validation and test are wanted.
+
+    Returns:
+        Split by name. Validation or test is absent where its setting is None and the set has no such split.
+
+    Raises:
+        FileNotFoundError: if a file or folder does not exist.
+        ValueError: if a split or column is missing, a split is empty, a column holds no text, or the data are broken.
+
+    Example:
+        >>> load_splits(DataSettings(dataset="configs/quickstart_data", source_column="text", target_column="iso"))
+    """
+    unknown = set(splits) - set(SPLITS)
+    if unknown:
+        raise ValueError(f"splits must be among {', '.join(SPLITS)}; got {', '.join(sorted(unknown))}.")
+    builder = _prepared_builder(settings)
+    existing = list(builder.info.splits)
+    loaded = {}
+    for split in splits:
+        asked = getattr(settings, f"{split}_split")
+        if asked is None and split not in existing:
+            logger.info("The data set has no %s split, and %s_split names none.", split, split)
+            continue
+        rows = _read_split(builder, existing, split, asked or split)
+        limit = settings.max_train_rows if split == "train" else settings.max_eval_rows
+        if limit is not None:
+            rows = rows.select(range(min(limit, len(rows))))
+        loaded[split] = _two_columns(rows, settings)
+    return loaded
+
+
+def _prepared_builder(settings: DataSettings) -> Any:
+    """The library's reader of the data set, with all its splits read."""
+    arguments = _builder_arguments(settings)
+    try:
+        builder = load_dataset_builder(**arguments)
+        builder.download_and_prepare()
+        # The JSON reader takes a column of dates for timestamps; as JSON values its texts stay as they were written.
+        dates = [
+            name
+            for name in (settings.source_column, settings.target_column)
+            if builder.name == "json"
+            and str(getattr(builder.info.features.get(name), "dtype", "")).startswith("timestamp")
+        ]
+        if dates:
+            features = Features({**builder.info.features, **{name: Json() for name in dates}})
+            builder = load_dataset_builder(**arguments, features=features)
+            builder.download_and_prepare()
+    except DatasetGenerationError as error:
+        # The library's own sentence only says that something went wrong; its cause says what.
+        raise ValueError(f"dataset={settings.dataset!r} cannot be read: {error.__cause__ or error}") from error
+    except (ConnectionError, FileNotFoundError, ValueError) as error:
+        raise type(error)(
+            f"dataset={settings.dataset!r} cannot be loaded: {error}. It must be a Hub id, a folder or files; paths "
+            f"start at {Path.cwd()}."
+        ) from error
+    return builder
+
+
+def _builder_arguments(settings: DataSettings) -> dict[str, Any]:
+    dataset = settings.dataset
+    if isinstance(dataset, str) and (Path(dataset).is_dir() or not is_data_file(dataset)):
+        if not Path(dataset).is_dir() and (dataset.count("/") > 1 or dataset.startswith((".", "/", "~"))):
+            raise FileNotFoundError(
+                f"dataset={dataset!r} is a path, and there is no such folder. Relative paths start at {Path.cwd()}."
+            )
+        return {"path": dataset, "name": settings.dataset_config, "revision": settings.dataset_revision}
+    for name in ("dataset_config", "dataset_revision"):
+        if getattr(settings, name) is not None:
+            raise ValueError(f"{name} does nothing for a list of files. Remove it, or name a folder or Hub id.")
+    return loader_arguments(dataset)
+
+
+def _read_split(builder: Any, existing: list[str], split: str, asked: str) -> Dataset:
+    missing = [name for name in re.findall(r"(?:^|\+)\s*([\w.-]+)", asked) if name not in existing]
+    if missing:
+        hint = f" Or take rows of another: {split}_split: {existing[0]}[95%:]." if split == "validation" else ""
+        raise ValueError(
+            f"{split}_split={asked!r}: the data set has no split {missing[0]!r}, only {', '.join(existing)}."
+            f"{_near(missing[0], existing)}{hint}"
+        )
+    try:
+        rows = builder.as_dataset(split=asked)
+    except (ValueError, AssertionError) as error:
+        raise ValueError(f"{split}_split={asked!r} is no split or slice such as train[:95%]: {error}") from error
+    if len(rows) == 0:
+        raise ValueError(f"{split}_split={asked!r} has no rows. Choose another split or a larger slice.")
+    return rows
+
+
+def _two_columns(rows: Dataset, settings: DataSettings) -> Dataset:
+    pair = {"source": settings.source_column, "target": settings.target_column}
+    columns = rows.features
+    if not set(pair.values()) <= set(columns) and isinstance(_keys(columns.get(TRANSLATION)), list):
+        keys = _keys(columns[TRANSLATION]) or []
+        _check_names(pair, keys, f"keys of the {TRANSLATION} column")
+        rows = rows.select_columns([TRANSLATION]).map(
+            lambda batch: {side: [row and row[key] for row in batch[TRANSLATION]] for side, key in pair.items()},
+            batched=True,
+            remove_columns=[TRANSLATION],
+            features=Features({side: Value("string") for side in pair}),
+            load_from_cache_file=False,
+        )
+        return rows
+    _check_names(pair, list(columns), "columns")
+    for side, name in pair.items():
+        kind = columns[name]
+        # In a column of JSON values some rows may be text and some not: `prepare` counts them one by one.
+        if not isinstance(kind, Json) and getattr(kind, "dtype", None) not in _TEXT_TYPES:
+            raise ValueError(
+                f"{side}_column={name!r} holds {getattr(kind, 'dtype', None) or kind} and must hold text. Choose "
+                "another column or convert it."
+            )
+    rows = rows.select_columns(list(pair.values())).rename_columns({name: side for side, name in pair.items()})
+    return _as_text(rows)
+
+
+def _as_text(rows: Dataset) -> Dataset:
+    """Columns that hold nothing but text get the type string."""
+    text = {
+        name: Value("string")
+        for name, kind in rows.features.items()
+        if not isinstance(kind, Json) or all(value is None or isinstance(value, str) for value in rows[name])
+    }
+    if all(rows.features[name] == kind for name, kind in text.items()):
+        return rows
+    features = Features({**rows.features, **text})
+    return rows.map(lambda batch: batch, batched=True, features=features, load_from_cache_file=False)
+
+
+def _keys(feature: Any) -> list[str] | None:
+    """Names of the languages in a `translation` column; None if it is no such column."""
+    if isinstance(feature, dict):
+        return list(feature)
+    languages = getattr(feature, "languages", None)
+    return None if languages is None else list(languages)
+
+
+def _check_names(pair: dict[str, str], existing: list[str], what: str) -> None:
+    for side, name in pair.items():
+        if name not in existing:
+            raise ValueError(
+                f"{side}_column={name!r} is not in the data; its {what} are {', '.join(existing)}."
+                f"{_near(name, existing)} Set {side}_column to one of them."
+            )
+
+
+def _near(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""
