@@ -19,6 +19,7 @@ def help_text() -> str:
     """The settings in groups, read from the sources."""
     defaults = _cli.constant_of(_cli.ARGUMENTS, "TRAINING_DEFAULTS")
     refused = _cli.names_of(_cli.ARGUMENTS, "NOT_TAKEN")
+    ours = ", ".join(f"{name} {_cli.plain(value)}" for name, value in defaults.items())
     return "\n\n".join(
         [
             USAGE,
@@ -29,13 +30,13 @@ def help_text() -> str:
                 "Every field of transformers' Seq2SeqTrainingArguments is taken too (learning_rate, max_steps, "
                 "num_train_epochs, eval_steps, label_smoothing_factor, lr_scheduler_type, gradient_accumulation_steps, "
                 "bf16, seed, ...), see https://huggingface.co/docs/transformers/main_classes/trainer. Where ours "
-                "differ, the defaults are: " + ", ".join(f"{name} {_cli.plain(value)}" for name, value in defaults.items())
-                + "; output_dir is runs/NAME-OF-THE-CONFIG. Evaluation and saving come once an epoch, or every "
+                f"differ, the defaults are: {ours}"
+                "; output_dir is runs/NAME-OF-THE-CONFIG. Evaluation and saving come once an epoch, or every "
                 "eval_steps."
             ),
             _cli.fill("Not taken, replaced by something above or without effect: " + ", ".join(refused) + "."),
         ]
-    )  # fmt: skip
+    )
 
 
 def main(arguments: list[str]) -> None:

@@ -20,7 +20,6 @@ TRAINING_DEFAULTS: dict[str, Any] = {
     "save_total_limit": 2,
     "predict_with_generate": True,
     "generation_num_beams": 1,
-    "report_to": "none",
 }
 
 # Fields that something of ours replaces or that would do nothing here: name -> what to do instead.

@@ -8,7 +8,7 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 from transformers.utils import cached_file
 
 from selfattn_hf import SelfAttnConfig, SelfAttnForConditionalGeneration
-from selfattn_hf.data.tokenization import Tokenizers, load_tokenizers, train_tokenizers
+from selfattn_hf.data import Tokenizers, load_tokenizers, train_tokenizers
 
 from .checkpoints import WEIGHTS, load_weights
 from .evaluation import Prepared

@@ -1,11 +1,10 @@
 """Splits of text to splits of ids, each row still with its texts."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from selfattn_hf.data.preparing import prepare
-from selfattn_hf.data.settings import DataSettings
-from selfattn_hf.data.tokenization import Tokenizers
+from selfattn_hf.data import DataSettings, Tokenizers, prepare
 
 from .evaluation import Prepared
 from .progress import say
@@ -14,11 +13,17 @@ from .progress import say
 def prepare_splits(
     texts: Mapping[str, Any], tokenizers: Tokenizers, settings: DataSettings
 ) -> tuple[dict[str, Prepared], dict[str, dict[str, Any]]]:
-    """Every split ready for the model, and the counts of what was kept, cut and dropped."""
+    """Every split ready for the model, and the counts of what was kept, cut and dropped.
+
+    Args:
+        texts: rows with `source` and `target`, by split.
+        tokenizers: of source and target.
+        settings: lengths, and what happens to rows that cannot be used.
+    """
     splits, reports = {}, {}
     for name, rows in texts.items():
-        ids, report = prepare(rows, tokenizers, settings, name)
-        splits[name] = Prepared(ids, list(rows["source"]), list(rows["target"]))
-        reports[name] = vars(report)
+        ready, report = prepare(rows, tokenizers, settings, name)
+        splits[name] = Prepared(ready.select_columns(["input_ids", "labels"]), ready["source"][:], ready["target"][:])
+        reports[name] = dataclasses.asdict(report)
         say(str(report))
     return splits, reports

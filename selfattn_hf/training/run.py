@@ -6,9 +6,7 @@ from typing import Any
 
 from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedModel, enable_full_determinism, set_seed
 
-from selfattn_hf.data.collating import Seq2SeqCollator
-from selfattn_hf.data.loading import load_splits
-from selfattn_hf.data.tokenization import Tokenizers
+from selfattn_hf.data import Seq2SeqCollator, Tokenizers, load_splits
 
 from .arguments import make_arguments
 from .building import check_lengths, make_generation_config, make_model, make_tokenizers, with_beams

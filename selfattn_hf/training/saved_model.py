@@ -10,9 +10,7 @@ import torch
 from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedModel
 from transformers.utils import cached_file
 
-from selfattn_hf.data.loading import load_splits
-from selfattn_hf.data.settings import DataSettings
-from selfattn_hf.data.tokenization import load_tokenizers
+from selfattn_hf.data import DataSettings, load_splits, load_tokenizers
 
 from .arguments import TRAINING_DEFAULTS
 from .building import check_lengths

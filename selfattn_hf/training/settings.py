@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_type_hints
 
 from selfattn_hf import SelfAttnConfig
-from selfattn_hf.data.settings import DataSettings
+from selfattn_hf.data import DataSettings
 
 from .arguments import ARGUMENT_TYPES, NOT_TAKEN, complete, default_output_dir, make_arguments
 from .fields import check_value, near_name, read_typed
@@ -34,7 +34,7 @@ class RunSettings:
     """What a run does beyond the model, the data and transformers' training arguments."""
 
     metric: Metric = "bleu"
-    """What tells the best model, greater is better; `exact_match` is sequence accuracy. All are reported, in percent."""
+    """What tells the best model; `exact_match` is sequence accuracy. All are reported, in percent."""
     num_beams: int = 1
     """Beams of the final evaluation and of the saved model; while training it is `generation_num_beams`."""
     max_new_tokens: int | None = None
@@ -179,15 +179,16 @@ def _check_together(settings: Settings) -> None:
         "tokenizer_shared=false makes two vocabularies, and tie_word_embeddings=true one table for both. Set "
         "tie_word_embeddings to false, or tokenizer_shared to true",
     )
-    for side, longest in (("encoder", data.max_source_length), ("decoder", data.max_target_length)):
+    for side, name in (("encoder", "max_source_length"), ("decoder", "max_target_length")):
+        longest = getattr(data, name)
+        asked = longest is not None and longest != DataSettings.__dataclass_fields__[name].default
         _require(
             run.init_from is not None
             or config.position_of(side) != "learned"
-            or longest is None
+            or not asked
             or longest <= config.max_position_embeddings,
-            f"max_{'source' if side == 'encoder' else 'target'}_length={longest} is more than the "
-            f"{config.max_position_embeddings} places that {side}_position_encoding='learned' knows. Raise "
-            "max_position_embeddings, or lower it",
+            f"{name}={longest} is more than the {config.max_position_embeddings} places that "
+            f"{side}_position_encoding='learned' knows. Raise max_position_embeddings, or lower it",
         )
     _require(
         run.batch_tokens is None or "per_device_train_batch_size" not in settings.training,

@@ -8,12 +8,18 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
-from transformers import GenerationConfig, PreTrainedModel, PrinterCallback, Seq2SeqTrainer, TrainerState
+from transformers import (
+    GenerationConfig,
+    PreTrainedModel,
+    PrinterCallback,
+    Seq2SeqTrainer,
+    TrainerControl,
+    TrainerState,
+)
 from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
-from selfattn_hf.data.sampling import LengthGroupedSampler, TokenBudgetBatchSampler
-from selfattn_hf.data.tokenization import Tokenizers
+from selfattn_hf.data import LengthGroupedSampler, TokenBudgetBatchSampler, Tokenizers
 
 from .checkpoints import STAGING, put_in_place, seal, step_of
 from .evaluation import Evaluator, Prepared
@@ -31,6 +37,8 @@ class SelfAttnTrainer(Seq2SeqTrainer):
     - A loss that is no number stops the run before the weights are spoiled.
     - A checkpoint is whole or not there (see `checkpoints`), and holds the tokenizers but no pickled arguments.
     """
+
+    control: TrainerControl
 
     def __init__(
         self,
@@ -90,8 +98,7 @@ class SelfAttnTrainer(Seq2SeqTrainer):
             return super()._get_train_sampler(train_dataset)
         rows = self.train_dataset if train_dataset is None else train_dataset
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        sampler: Sampler = LengthGroupedSampler(_lengths(rows), batch, self._data_seed)
-        return sampler
+        return LengthGroupedSampler(_lengths(rows), batch, self._data_seed)
 
     @property
     def _data_seed(self) -> int:

@@ -13,7 +13,8 @@ Kind = Literal["bpe", "word"]
 @pytest.mark.parametrize(
     ("value", "annotation", "result"),
     [(3, int, 3), (1e3, int, 1000), (3, float, 3), (0.5, float | None, 0.5), (None, int | None, None),
-     (True, bool, True), ("bpe", Kind | None, "bpe"), ("cosine", SchedulerType | str, "cosine"), (["a"], str | list[str], ["a"]),
+     (True, bool, True),
+     ("bpe", Kind | None, "bpe"), ("cosine", SchedulerType | str, "cosine"), (["a"], str | list[str], ["a"]),
      ({"a": 1}, dict[str, Any] | str, {"a": 1})],
 )  # fmt: skip
 def test_a_value_that_fits_is_taken(value, annotation, result):
@@ -24,7 +25,8 @@ def test_a_value_that_fits_is_taken(value, annotation, result):
 @pytest.mark.parametrize(
     ("value", "annotation"),
     [(True, int), ("3", int), (3.5, int), (True, float), ("a", float), (1, bool), ("true", bool), ("bp", Kind),
-     (None, int), (1, str), ("cosin", SchedulerType | str), ([1], str | list[str]), (float("nan"), float), (float("inf"), float)],
+     (None, int), (1, str),
+     ("cosin", SchedulerType | str), ([1], str | list[str]), (float("nan"), float), (float("inf"), float)],
 )  # fmt: skip
 def test_a_value_of_a_wrong_type_is_refused_by_name(value, annotation):
     with pytest.raises(ValueError, match="my_setting"):
@@ -40,7 +42,8 @@ def test_a_near_miss_names_the_member_meant():
     ("text", "annotation", "result"),
     [("5e-4", float, 5e-4), ("-1", int, -1), ("1e3", int, 1000), ("true", bool, True), (True, bool, True),
      ("null", int | None, None), ("null", str | None, None), ("007", str, "007"),
-     ("[a, b]", str | list[str], ["a", "b"]), ("a.json", str | list[str], "a.json"), ("0.5", float | str, 0.5), ("true", bool | str, True), ("", str, "")],
+     ("[a, b]", str | list[str], ["a", "b"]),
+     ("a.json", str | list[str], "a.json"), ("0.5", float | str, 0.5), ("true", bool | str, True), ("", str, "")],
 )  # fmt: skip
 def test_a_word_means_what_the_field_takes(text, annotation, result):
     value = read_typed("x", text, annotation)

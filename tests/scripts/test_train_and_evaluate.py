@@ -1,0 +1,181 @@
+"""The scripts as people call them."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "scripts"
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def cli():
+    return load("_cli")
+
+
+def call(*words, cwd=None):
+    return subprocess.run([sys.executable, *map(str, words)], capture_output=True, text=True, cwd=cwd, check=False)
+
+
+@pytest.mark.parametrize("script", ["train.py", "evaluate.py"])
+def test_help_answers_within_a_second_and_imports_nothing_heavy(script):
+    best = min(_timed(script) for _ in range(3))
+    assert best < 1.0
+
+
+def _timed(script):
+    began = time.perf_counter()
+    shown = call(SCRIPTS / script, "--help")
+    assert shown.returncode == 0 and "usage:" in shown.stdout
+    return time.perf_counter() - began
+
+
+def test_help_imports_only_the_standard_library():
+    imported = call("-X", "importtime", SCRIPTS / "train.py", "--help").stderr
+    names = {line.rsplit("|", 1)[-1].strip().split(".")[0] for line in imported.splitlines() if "|" in line}
+    assert "ast" in names, "the list of imports is there"
+    assert not names & {"torch", "transformers", "yaml", "selfattn_hf", "numpy", "datasets"}
+
+
+def test_help_lists_every_setting_of_ours_in_groups_and_says_that_transformers_are_taken_too():
+    from selfattn_hf.training.arguments import NOT_TAKEN
+    from selfattn_hf.training.settings import DATA_TYPES, MODEL_TYPES, RUN_TYPES
+
+    shown = call(SCRIPTS / "train.py", "--help").stdout
+    for group in ("Model", "Data", "Run"):
+        assert f"\n{group}" in shown
+    for name in {**MODEL_TYPES, **DATA_TYPES, **RUN_TYPES}:
+        assert f"--{name} " in shown
+    assert "--vocab_size" not in shown
+    assert "Every field of transformers' Seq2SeqTrainingArguments is taken too" in " ".join(shown.split())
+    for name in NOT_TAKEN:
+        assert name in shown.split("Not taken")[1]
+
+
+def test_help_shows_legal_values_default_and_meaning_of_a_switch():
+    lines = call(SCRIPTS / "train.py", "--help").stdout.splitlines()
+    place = next(number for number, line in enumerate(lines) if line.startswith("  --encoder_mixer "))
+    assert lines[place] == "  --encoder_mixer self_attention, window, rnn  (default: self_attention)"
+    assert lines[place + 1] == "      What moves information between source tokens."
+
+
+def test_every_setting_has_a_line_that_says_what_it_is(cli):
+    for source in (cli.MODEL, cli.DATA, cli.RUN):
+        lines = cli.settings_help(source, "Group", skip=cli.DECIDED_ELSEWHERE).splitlines()
+        for line, after in zip(lines, [*lines[1:], ""], strict=True):
+            if line.startswith("  --"):
+                assert after.startswith("      "), line
+
+
+def test_the_scripts_and_the_package_agree_on_what_the_tokenizer_decides(cli):
+    from selfattn_hf.training.settings import DECIDED_ELSEWHERE
+
+    assert cli.DECIDED_ELSEWHERE == DECIDED_ELSEWHERE
+
+
+def test_the_evaluation_takes_what_its_help_lists(cli):
+    from selfattn_hf.training.saved_model import _TYPES
+
+    shown = call(SCRIPTS / "evaluate.py", "--help").stdout
+    listed = {line.split()[0].removeprefix("--") for line in shown.splitlines() if line.startswith("  --")}
+    assert listed == set(_TYPES)
+
+
+@pytest.mark.parametrize(
+    ("words", "positional", "named"),
+    [
+        (["a.yaml", "--seed", "3"], ["a.yaml"], {"seed": "3"}),
+        (["--seed=3", "a.yaml"], ["a.yaml"], {"seed": "3"}),
+        (["a.yaml", "--max-steps", "-1"], ["a.yaml"], {"max_steps": "-1"}),
+        (["a.yaml", "--resume"], ["a.yaml"], {"resume": True}),
+        (["a.yaml", "--resume", "--seed", "3"], ["a.yaml"], {"resume": True, "seed": "3"}),
+        (["a.yaml", "--bf16", "true"], ["a.yaml"], {"bf16": "true"}),
+        (["a.yaml", "--dataset=a=b"], ["a.yaml"], {"dataset": "a=b"}),
+        (["--", "--odd"], ["--odd"], {}),
+    ],
+)
+def test_names_and_values_are_read_in_every_spelling(cli, words, positional, named):
+    typed = cli.parse(words)
+    assert (typed.positional, typed.named) == (positional, named)
+
+
+@pytest.mark.parametrize("words", [["-seed", "3"], ["--seed", "3", "--seed", "4"], ["--9", "3"], ["--a.b", "3"]])
+def test_what_cannot_be_read_is_refused(cli, words):
+    with pytest.raises(cli.UsageError):
+        cli.parse(words)
+
+
+@pytest.fixture
+def config(tmp_path):
+    rows = [{"source": f"{a} {b}", "target": f"{b} {a}"} for a in "abcdef" for b in "abcdef"]
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    path = tmp_path / "tiny.yaml"
+    path.write_text(
+        f"dataset: [{tmp_path}/train.jsonl, {tmp_path}/test.jsonl]\ntokenizer_type: word\nhidden_size: 16\n"
+        "encoder_layers: 1\ndecoder_layers: 1\nnum_attention_heads: 2\nintermediate_size: 16\nlearning_rate: 1e-2\n"
+        f"max_steps: 4\nmax_new_tokens: 4\nuse_cpu: true\noutput_dir: {tmp_path}/out\n"
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("words", "named"),
+    [
+        (["--learnign_rate", "1"], "Did you mean learning_rate?"),
+        (["--hidden_size", "wide"], "hidden_size takes a whole number"),
+        (["--dataset", "no/such/file.jsonl"], "does not exist"),
+        (["--target_column", "tagret"], "target_column"),
+        (["more.yaml"], "one settings file is needed"),
+    ],
+)
+def test_an_error_of_the_user_is_one_message_without_traceback_and_nothing_is_begun(config, words, named, tmp_path):
+    failed = call(SCRIPTS / "train.py", config, *words)
+    assert failed.returncode == 2
+    assert named in failed.stderr
+    assert failed.stderr.startswith("train.py: error: ") and len(failed.stderr.strip().splitlines()) == 1
+    assert failed.stdout == ""
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_model_is_trained_refused_resumed_and_evaluated(config, tmp_path):
+    done = call(SCRIPTS / "train.py", config, "--save_steps=2")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert f"the model lies in {tmp_path}/out" in done.stdout
+
+    again = call(SCRIPTS / "train.py", config, "--save_steps=2")
+    assert again.returncode == 2 and "--resume" in again.stderr and "--output_dir" in again.stderr
+
+    longer = call(SCRIPTS / "train.py", config, "--save_steps=2", "--resume", "--max_steps", "6")
+    assert longer.returncode == 0, longer.stderr
+    assert "resuming from" in longer.stdout
+    results = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert results["steps"] == 6
+
+    shown = call(SCRIPTS / "evaluate.py", tmp_path / "out", "--output", tmp_path / "figures.json")
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads((tmp_path / "figures.json").read_text())["test"] == pytest.approx(results["test"])
+    assert "tok:13a" in shown.stdout
+
+
+def test_a_model_that_is_not_there_is_one_message():
+    failed = call(SCRIPTS / "evaluate.py", "./no/such/model", "--dataset", "x.jsonl")
+    assert failed.returncode == 2 and "Traceback" not in failed.stderr and "no/such/model" in failed.stderr
+
+
+def test_the_traceback_is_there_for_who_asks(config, monkeypatch):
+    monkeypatch.setenv("SELFATTN_TRACEBACK", "1")
+    assert "Traceback" in call(SCRIPTS / "train.py", config, "--nothing", "1").stderr
