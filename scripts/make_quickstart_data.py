@@ -59,12 +59,11 @@ def ordinal_suffix(day: int) -> str:
 def year_in_words(year: int, draw: random.Random) -> str:
     """A year as it is read aloud, in one of two ways."""
     century, rest = divmod(year, 100)
-    if century == 20 and (rest < 10 or draw.random() < 0.5):
-        return f"two thousand and {number(rest)}" if rest else "two thousand"
+    hundreds = "two thousand" if century == 20 else f"{number(century)} hundred"
     if not rest:
-        return f"{number(century)} hundred"
+        return hundreds
     if rest < 10 or draw.random() < 0.5:
-        return f"{number(century)} hundred and {number(rest)}"
+        return f"{hundreds} and {number(rest)}"
     return f"{number(century)} {number(rest)}"
 
 

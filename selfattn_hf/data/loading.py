@@ -111,7 +111,9 @@ def _read_split(builder: Any, existing: list[str], split: str, asked: str) -> Da
     try:
         rows = builder.as_dataset(split=asked)
     except (ValueError, AssertionError) as error:
-        raise ValueError(f"{split}_split={asked!r} is no split or slice such as train[:95%]: {error}") from error
+        raise ValueError(
+            f"{split}_split={asked!r} is no split or slice with rows in it, such as train[:95%]: {error}"
+        ) from error
     if len(rows) == 0:
         raise ValueError(f"{split}_split={asked!r} has no rows. Choose another split or a larger slice.")
     return rows
@@ -154,7 +156,13 @@ def _as_text(rows: Dataset) -> Dataset:
     if all(rows.features[name] == kind for name, kind in text.items()):
         return rows
     features = Features({**rows.features, **text})
-    return rows.map(lambda batch: batch, batched=True, features=features, load_from_cache_file=False)
+    # Looking a column up is what decodes its JSON values.
+    return rows.map(
+        lambda batch: {name: list(batch[name]) for name in features},
+        batched=True,
+        features=features,
+        load_from_cache_file=False,
+    )
 
 
 def _keys(feature: Any) -> list[str] | None:
