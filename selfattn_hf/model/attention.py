@@ -35,9 +35,8 @@ def eager_attention(
         scores = scores + position_bias
     if attention_mask is not None:
         scores = scores + attention_mask
-    weights = nn.functional.softmax(scores, dim=-1, dtype=torch.float32).to(query.dtype)
-    if scores.dtype == torch.float64:
-        weights = nn.functional.softmax(scores, dim=-1)
+    exact = torch.promote_types(scores.dtype, torch.float32)
+    weights = nn.functional.softmax(scores, dim=-1, dtype=exact).to(query.dtype)
     weights = nn.functional.dropout(weights, dropout, training=module.training)
     return (weights @ value).transpose(1, 2), weights
 

@@ -82,7 +82,6 @@ class PositionalEncoding(nn.Module):
     Args:
         config: the switches.
         causal: True where no token sees a later one.
-        width: d, the width of a head.
     """
 
     def __init__(self, config: Any, causal: bool) -> None:

@@ -21,6 +21,10 @@ from .layers import MIXERS, DecoderLayer, EncoderLayer, make_cache
 from .masking import check_padding, cross_mask, is_traced, pack
 from .positions import POSITIONS
 
+# What transformers' decorators read on the way, and what they leave among the keywords of a stack.
+RECORDED = ("output_hidden_states", "output_attentions", "output_cross_attentions")
+PASSED_ALONG = ("return_dict", "use_cache")
+
 
 class SelfAttnPreTrainedModel(PreTrainedModel):
     """What all classes share: initialisation, saving, and what transformers wants to know."""
@@ -125,9 +129,17 @@ class Stack(SelfAttnPreTrainedModel):
         return x if padding is None else x.masked_fill(~padding[:, -x.shape[1] :, None], 0)
 
     def may_pack(self, kwargs: dict[str, Any]) -> bool:
-        """Packed states have no rows; what is recorded for a reader keeps its rows."""
-        recorded = ("output_hidden_states", "output_attentions")
-        return not any(kwargs.get(flag) or getattr(self.config, flag, False) for flag in recorded)
+        """Packed states have no rows; what is recorded for a reader keeps its rows.
+
+        Raises:
+            TypeError: for a keyword that nothing here reads.
+        """
+        if unknown := set(kwargs) - {*RECORDED, *PASSED_ALONG}:
+            raise TypeError(
+                f"the {self.side} does not read {', '.join(sorted(unknown))}. Leave it out, or look for a misspelling "
+                f"of an argument of forward() or of: {', '.join(RECORDED)}."
+            )
+        return not any(kwargs.get(flag) or getattr(self.config, flag, False) for flag in RECORDED)
 
 
 class SelfAttnEncoder(Stack):
@@ -156,7 +168,7 @@ class SelfAttnEncoder(Stack):
         Args:
             input_ids: [B, S] ids below the vocabulary's size.
             attention_mask: [B, S] 1 at real tokens, 0 at padding; None: all are real.
-            inputs_embeds: [B, S, D] instead of ids.
+            inputs_embeds: [B, S, D] instead of ids: rows of the embedding table, scaled here as those are.
             **kwargs: output_attentions, output_hidden_states.
         """
         x = self.embed(input_ids, inputs_embeds)

@@ -213,6 +213,11 @@ def test_bad_input_is_named_with_its_rule(make_model, example, change, words):
         assert word in str(error.value)
 
 
+def test_a_misspelt_argument_is_not_swallowed(make_model, example):
+    with pytest.raises(TypeError, match="atention_mask"):
+        make_model()(input_ids=example["input_ids"], atention_mask=example["attention_mask"], labels=example["labels"])
+
+
 def test_a_bounded_table_counts_places_and_not_padding(make_model):
     model = make_model(position_encoding="learned")
     ids, mask = torch.full((1, 40), 5), torch.ones(1, 40, dtype=torch.long)
