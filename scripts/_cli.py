@@ -197,6 +197,8 @@ def _values(annotation: ast.expr, aliases: dict[str, ast.expr]) -> list[str]:
     if isinstance(annotation, ast.Subscript) and ast.unparse(annotation.value) == "Literal":
         members = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
         return [value for member in members for value in _values(member, aliases)]
+    if isinstance(annotation, ast.Subscript):
+        return [{"list": "a list", "dict": "a dictionary"}.get(ast.unparse(annotation.value), ast.unparse(annotation))]
     text = ast.unparse(annotation)
     return {"str": ["text"], "int": ["number"], "float": ["number"], "bool": ["true", "false"]}.get(text, [text])
 

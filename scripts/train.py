@@ -27,14 +27,16 @@ def help_text() -> str:
             _cli.settings_help(_cli.DATA, "Data"),
             _cli.settings_help(_cli.RUN, "Run"),
             _cli.fill(
-                "Every field of transformers' Seq2SeqTrainingArguments is taken too (learning_rate, max_steps, "
-                "num_train_epochs, eval_steps, label_smoothing_factor, lr_scheduler_type, gradient_accumulation_steps, "
-                "bf16, seed, ...), see https://huggingface.co/docs/transformers/main_classes/trainer. Where ours "
+                "Every field of transformers' Seq2SeqTrainingArguments is taken too, but those listed last (learning_rate, "
+                "max_steps, num_train_epochs, eval_steps, label_smoothing_factor, lr_scheduler_type, "
+                "gradient_accumulation_steps, bf16, seed, ...), see https://huggingface.co/docs/transformers/main_classes/trainer. Where ours "
                 f"differ, the defaults are: {ours}"
                 "; output_dir is runs/NAME-OF-THE-CONFIG. Evaluation and saving come once an epoch, or every "
                 "eval_steps."
             ),
-            _cli.fill("Not taken, replaced by something above or without effect: " + ", ".join(refused) + "."),
+            _cli.fill(
+                "Not taken, because something above replaces them or they would do nothing: " + ", ".join(refused) + "."
+            ),
         ]
     )
 

@@ -52,7 +52,7 @@ def train(settings: Settings) -> dict[str, Any]:
         settings: from `read_settings` or `make_settings`.
 
     Returns:
-        What stands in `results.json`.
+        What stands in `results.json`; in a run of several processes only the first returns it.
 
     Raises:
         ValueError: for settings, data, folders or checkpoints that cannot be used; before the first step.
@@ -70,11 +70,13 @@ def train(settings: Settings) -> dict[str, Any]:
             checkpoint = newest_whole(folder, say)
             if checkpoint is not None:
                 check_shapes(checkpoint / "model.safetensors", job.model)
-        begin(settings, settings.to_yaml(job.fields), digest)
         if job.arguments.should_save:
+            begin(settings, settings.to_yaml(job.fields), digest)
             job.tokenizers.save(folder)
         trainer = _make_trainer(job)
         _fit(trainer, checkpoint, settings)
+        if not trainer.is_world_process_zero():  # one process evaluates and writes
+            return {}
         kept, weights_step = _keep_the_better(trainer, job)
         return _finish(trainer, job, kept, weights_step)
 

@@ -80,6 +80,8 @@ class SelfAttnTrainer(Seq2SeqTrainer):
         """Batches of a token budget where `batch_tokens` is set, else as transformers makes them."""
         if self.run_settings.batch_tokens is None:
             return super().get_train_dataloader()
+        if self.args.world_size > 1:
+            raise ValueError("batch_tokens is for one process. Set per_device_train_batch_size instead.")
         sampler = TokenBudgetBatchSampler(_lengths(self.train_dataset), self.run_settings.batch_tokens, self._data_seed)
         loader = DataLoader(
             self.train_dataset,
