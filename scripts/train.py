@@ -27,10 +27,11 @@ def help_text() -> str:
             _cli.settings_help(_cli.DATA, "Data"),
             _cli.settings_help(_cli.RUN, "Run"),
             _cli.fill(
-                "Every field of transformers' Seq2SeqTrainingArguments is taken too, but those listed last (learning_rate, "
-                "max_steps, num_train_epochs, eval_steps, label_smoothing_factor, lr_scheduler_type, "
-                "gradient_accumulation_steps, bf16, seed, ...), see https://huggingface.co/docs/transformers/main_classes/trainer. Where ours "
-                f"differ, the defaults are: {ours}"
+                "Every field of transformers' Seq2SeqTrainingArguments is taken too, but those listed last: "
+                "learning_rate, max_steps, num_train_epochs, eval_steps, label_smoothing_factor, lr_scheduler_type, "
+                "gradient_accumulation_steps, bf16, seed and so on, see "
+                "https://huggingface.co/docs/transformers/main_classes/trainer. "
+                f"Where ours differ, the defaults are: {ours}"
                 "; output_dir is runs/NAME-OF-THE-CONFIG. Evaluation and saving come once an epoch, or every "
                 "eval_steps."
             ),
