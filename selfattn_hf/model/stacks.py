@@ -23,7 +23,7 @@ from .positions import POSITIONS
 
 # What transformers' decorators read on the way, and what they leave among the keywords of a stack.
 RECORDED = ("output_hidden_states", "output_attentions", "output_cross_attentions")
-PASSED_ALONG = ("return_dict", "use_cache")
+PASSED_ALONG = ("return_dict", "use_cache", "logits_to_keep")  # the last by assisted decoding, to the encoder too
 
 
 class SelfAttnPreTrainedModel(PreTrainedModel):
