@@ -25,7 +25,8 @@ def main(arguments: list[str]) -> None:
     results = options.model / "results.json"
     if not results.is_file():
         raise ValueError(f"{results} is missing: training writes it when it ends. Train, or name a finished model.")
-    examples = json.loads(results.read_text(encoding="utf-8"))["examples"]
+    measured = json.loads(results.read_text(encoding="utf-8"))
+    examples = measured["examples"]
     if not examples:
         raise ValueError(f"{results} holds no examples. Train with `examples: 5` and a validation or test split.")
 
@@ -50,6 +51,8 @@ def main(arguments: list[str]) -> None:
     print(f"\n{options.model} loaded by AutoModelForSeq2SeqLM as {type(model).__name__}, with {where}:")
     for example, answer in zip(examples, target.batch_decode(answers, skip_special_tokens=True), strict=True):
         print(f"  {example['source']}  ->  {answer}")
+    split = "test" if "test" in measured else "validation"
+    print(f"  {measured['metric']} when trained: {measured[split][measured['metric']]:.2f} on the {split} split")
 
 
 if __name__ == "__main__":

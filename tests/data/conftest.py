@@ -1,8 +1,5 @@
 """Small texts, settings and tokenizers that the tests of the data room share."""
 
-import os
-from pathlib import Path
-
 import datasets
 import pytest
 from datasets import Dataset
@@ -43,12 +40,3 @@ def make_settings():
 def make_tokenizers(rows, make_settings):
     """Tokenizers trained on the twenty pairs."""
     return lambda **given: train_tokenizers(make_settings(**given), rows)
-
-
-@pytest.fixture
-def real_data():
-    """The folder with real data sets that the environment names."""
-    folder = os.environ.get("SELFATTN_DATA")
-    if folder is None:
-        pytest.skip("SELFATTN_DATA names no folder with real data sets (multi30k_en_de, scan)")
-    return Path(folder)

@@ -21,9 +21,11 @@ def run(*arguments):
 )
 def test_a_saved_folder_answers_in_a_fresh_process(saved, sentences, tmp_path, how, said):
     folder = shutil.copytree(saved, tmp_path / "model")
-    (folder / "results.json").write_text(json.dumps({"examples": [{"source": text} for text in sentences]}))
+    measured = {"metric": "bleu", "test": {"bleu": 41.0}, "examples": [{"source": text} for text in sentences]}
+    (folder / "results.json").write_text(json.dumps(measured))
     result = run(folder, *how)
     assert result.returncode == 0, result.stderr
+    assert "bleu when trained: 41.00 on the test split" in result.stdout
     assert said in result.stdout
     for sentence in sentences:
         assert f"{sentence}  ->  {sentence}\n" in result.stdout
