@@ -63,7 +63,7 @@ class SelfAttnConfig(PreTrainedConfig):
     intermediate_size: int = 2048
     """Width of the feed-forward layer."""
     max_position_embeddings: int = 1024
-    """Number of places that a bounded encoding (`learned`) knows; it raises beyond them."""
+    """Number of places that a bounded encoding (`learned`) knows; it raises beyond them. Others know no last place."""
     dropout: float | int = 0.1
     """Dropout after the embeddings and after every sublayer."""
     attention_dropout: float | int = 0.0
@@ -121,7 +121,7 @@ class SelfAttnConfig(PreTrainedConfig):
     decoder_start_token_id: int | None = 1
     """Id that the decoder starts with."""
     selfattn_version: str = VERSION
-    """Release of this package that wrote the config."""
+    """Release of this package that wrote the config; set when it is saved."""
 
     def __post_init__(self, **kwargs: Any) -> None:
         self._refuse_unknown(kwargs)
@@ -131,6 +131,12 @@ class SelfAttnConfig(PreTrainedConfig):
         # Validators that raise inside a strict dataclass are wrapped in an error that is no ValueError: ask first.
         self.validate_sizes()
         self.validate_switches()
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """A config from a dictionary, with fields to override; all of them are checked together."""
+        overrides = {name: kwargs.pop(name) for name in list(kwargs) if name in cls.__dataclass_fields__}
+        return super().from_dict({**config_dict, **overrides}, **kwargs)
 
     def position_of(self, side: str) -> str:
         """Name of the position encoding of `side`, "encoder" or "decoder"."""
@@ -154,6 +160,7 @@ class SelfAttnConfig(PreTrainedConfig):
             logger.warning(f"config.{name} is no field of SelfAttnConfig and is not saved.")
             delattr(self, name)
         self.auto_map = dict(AUTO_MAP)
+        self.selfattn_version = VERSION
         super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
     def validate_sizes(self) -> None:
@@ -181,6 +188,7 @@ class SelfAttnConfig(PreTrainedConfig):
         )
         for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"):
             given = getattr(self, name)
+            _check(given != [], f"{name} names one id or several, got an empty list. Leave it out, or give None")
             for token in given if isinstance(given, list) else [given]:
                 _check(
                     token is None or 0 <= token < self.vocab_size,
@@ -230,10 +238,12 @@ class SelfAttnConfig(PreTrainedConfig):
             "relative_num_buckets must be a multiple of 4 for position_encoding='t5' (two directions, near and far), "
             f"got {self.relative_num_buckets}",
         )
+        own = (self.encoder_position_encoding, self.decoder_position_encoding)
         acts_on_embeddings = bool(positions & set(get_args(EmbeddingPosition)))
         for name, has_effect, where in (
             ("rnn_type", "rnn" in mixers, "an 'rnn' mixer"),
             ("window_radius", "window" in mixers, "a 'window' mixer"),
+            ("position_encoding", None in own, "a side without an encoding of its own"),
             ("position_combine", acts_on_embeddings, "an encoding that acts on embeddings"),
             ("position_injection", acts_on_embeddings, "an encoding that acts on embeddings"),
             ("relative_max_distance", bool(positions & {"shaw", "t5"}), "position_encoding 'shaw' or 't5'"),
@@ -258,8 +268,7 @@ class SelfAttnConfig(PreTrainedConfig):
 
     @classmethod
     def _is_known(cls, name: str) -> bool:
-        known = name in cls.__dataclass_fields__ or name in _SAVED_BY_TRANSFORMERS
-        return known or name.startswith("_") or hasattr(PreTrainedConfig, name)
+        return name in cls.__dataclass_fields__ or name in _SAVED_BY_TRANSFORMERS or name.startswith("_")
 
     def _refuse_unknown(self, given: dict[str, Any]) -> None:
         """Refuse fields that nobody reads, with the nearest name; transformers itself would keep them silently."""
@@ -278,11 +287,11 @@ class SelfAttnConfig(PreTrainedConfig):
             raise ValueError(f"SelfAttnConfig has no field {name}, got {name}={given[name]!r}. {hint}")
 
 
-# What transformers adds to a config of its own accord when it saves or loads one.
+# What transformers adds to a config of its own accord when it saves, loads or quantises one.
 _SAVED_BY_TRANSFORMERS = {
     "auto_map", "model_type", "attn_implementation", "torch_dtype", "quantization_config", "num_labels",
-    "output_attentions", "name_or_path", "custom_pipelines", "task_specific_params", "base_model_tp_plan",
-    "num_hidden_layers", "experts_implementation",
+    "output_attentions", "name_or_path", "custom_pipelines", "task_specific_params", "experts_implementation",
+    "trust_remote_code",
 }  # fmt: skip
 
 

@@ -57,9 +57,19 @@ def sequence_loss(
         label_smoothing: share of the probability that goes to all tokens alike (Szegedy et al. 2016,
             https://arxiv.org/abs/1512.00567).
 
+    Raises:
+        ValueError: where labels and logits do not belong together, or the smoothing is no share.
+
     Returns:
         A scalar; 0, with a gradient of zeros, where no label counts.
     """
+    if labels.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"labels must name one token for each place that has logits: expected shape {tuple(logits.shape[:-1])}, "
+            f"got {tuple(labels.shape)}. Give decoder inputs of the labels' length, and leave logits_to_keep out."
+        )
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing is a share from 0 to below 1, got {label_smoothing}.")
     labels = labels.to(logits.device).flatten()
     logits = logits.flatten(0, -2)
     exact = logits if logits.dtype == torch.float64 else logits.float()
@@ -67,5 +77,5 @@ def sequence_loss(
     if num_items_in_batch is None:
         num_items_in_batch = (labels != IGNORED).sum()
     if isinstance(num_items_in_batch, Tensor):
-        num_items_in_batch = num_items_in_batch.to(total.device).clamp(min=1)
-    return total / num_items_in_batch
+        return total / num_items_in_batch.to(total.device).sum().clamp(min=1)
+    return total / max(num_items_in_batch, 1)

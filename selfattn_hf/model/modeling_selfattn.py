@@ -79,7 +79,9 @@ class SelfAttnModel(SelfAttnPreTrainedModel):
                 input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, **kwargs
             )
         else:
-            encoded = BaseModelOutput(*encoder_outputs) if isinstance(encoder_outputs, tuple) else encoder_outputs
+            encoded = (
+                BaseModelOutput(*encoder_outputs) if isinstance(encoder_outputs, tuple | list) else encoder_outputs
+            )
         decoded = self.decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
@@ -228,4 +230,6 @@ class SelfAttnForConditionalGeneration(SelfAttnPreTrainedModel, GenerationMixin)
 
 def check_labels(labels: Tensor, size: int) -> None:
     """Refuse labels that are neither an id of the vocabulary nor -100; see `check_ids`."""
+    if labels.ndim != 2 or 0 in labels.shape:
+        raise ValueError(f"labels are rows of at least one token each, got a batch of shape {tuple(labels.shape)}.")
     check_ids(labels.masked_fill(labels == IGNORED, 0), size, "labels")

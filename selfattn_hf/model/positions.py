@@ -106,7 +106,8 @@ class ShawPositions(PositionalEncoding):
         """[B, H, Q, d] and places -> [B, H, Q, K]."""
         index = distance(places).clamp(-self.furthest, self.furthest) + self.furthest  # [B or 1, Q, K]
         # Every query meets every distance once, [B, H, Q, 2k+1]; the pairs then pick theirs.
-        met = queries @ self.table.weight.to(queries.dtype).T * queries.shape[-1] ** -0.5
+        distances = self.table(torch.arange(2 * self.furthest + 1, device=queries.device)).to(queries.dtype)
+        met = queries @ distances.T * queries.shape[-1] ** -0.5
         return met.gather(-1, index[:, None].expand(queries.shape[0], queries.shape[1], -1, -1))
 
 

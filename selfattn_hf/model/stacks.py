@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPastAndCrossAttentions
+from transformers.utils import logging
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
@@ -20,6 +21,8 @@ from .contracts import Places, PositionalEncoding
 from .layers import MIXERS, DecoderLayer, EncoderLayer, make_cache
 from .masking import check_padding, cross_mask, is_traced, pack
 from .positions import POSITIONS
+
+logger = logging.get_logger(__name__)
 
 # What transformers' decorators read on the way, and what they leave among the keywords of a stack.
 RECORDED = ("output_hidden_states", "output_attentions", "output_cross_attentions")
@@ -34,10 +37,17 @@ class SelfAttnPreTrainedModel(PreTrainedModel):
     supports_gradient_checkpointing = True
     _auto_class = "AutoModel"
     _no_split_modules = ["EncoderLayer", "DecoderLayer"]
-    _skip_keys_device_placement = ["past_key_values"]
+    # Handed to every layer as they are: where weights wait on a disk, hooks must not move them a second time.
+    _skip_keys_device_placement = ["past_key_values", "cache", "position"]
     _supports_sdpa = True
     _supports_flex_attn = True
     _supports_attention_backend = True
+
+    def __init__(self, config: SelfAttnConfig, *args: Any, **kwargs: Any) -> None:
+        # A config is checked when it is built; what was set on the object since then is checked here.
+        config.validate_sizes()
+        config.validate_switches()
+        super().__init__(config, *args, **kwargs)
 
     @property
     def _supports_flash_attn(self) -> bool:
@@ -72,15 +82,15 @@ class SelfAttnPreTrainedModel(PreTrainedModel):
     def _resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
         """Resize the source's table; where nothing is tied, the target's as well."""
         resized = super()._resize_token_embeddings(*args, **kwargs)
-        if not self.config.tie_word_embeddings:
-            decoder = self.base_model.decoder
+        decoder = getattr(self.base_model, "decoder", None)
+        if decoder is not None and not self.config.tie_word_embeddings:
             decoder.embed_tokens = self._get_resized_embeddings(decoder.embed_tokens, resized.weight.shape[0])
         return resized
 
-    def save_pretrained(self, save_directory: Any, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """Write weights, config and code; the config names the classes of every Auto class, whichever is saved."""
         self.config.auto_map = dict(AUTO_MAP)
-        super().save_pretrained(save_directory, **kwargs)
+        super().save_pretrained(save_directory, *args, **kwargs)
 
 
 class Stack(SelfAttnPreTrainedModel):
@@ -109,10 +119,10 @@ class Stack(SelfAttnPreTrainedModel):
                 f"the {self.side} reads either ids or embeddings, got {'neither' if given is None else 'both'}. Give "
                 f"{prefix}input_ids or {prefix}inputs_embeds."
             )
-        if given.shape[1] == 0:
+        if given.ndim != (2 if inputs_embeds is None else 3) or 0 in given.shape:
             raise ValueError(
-                f"the {self.side} needs at least one token in each row, got a batch of shape {tuple(given.shape)}. "
-                "Leave empty rows out, or end every row with the end-of-sequence token."
+                f"the {self.side} needs rows of at least one token each, got a batch of shape {tuple(given.shape)}. "
+                "Leave empty rows out, or end every row with the end-of-sequence token; one row alone is a batch too."
             )
         if inputs_embeds is None:
             check_ids(given, self.embed_tokens.num_embeddings, f"{prefix}input_ids")
@@ -139,7 +149,13 @@ class Stack(SelfAttnPreTrainedModel):
                 f"the {self.side} does not read {', '.join(sorted(unknown))}. Leave it out, or look for a misspelling "
                 f"of an argument of forward() or of: {', '.join(RECORDED)}."
             )
-        return not any(kwargs.get(flag) or getattr(self.config, flag, False) for flag in RECORDED)
+        asked = [flag for flag in RECORDED if kwargs.get(flag) or getattr(self.config, flag, False)]
+        if "output_attentions" in asked and self.config._attn_implementation != "eager":
+            logger.warning_once(
+                "output_attentions needs attention weights, which only the eager implementation has: the maps will be "
+                "empty. Call model.set_attn_implementation('eager')."
+            )
+        return not asked
 
 
 class SelfAttnEncoder(Stack):
@@ -169,7 +185,8 @@ class SelfAttnEncoder(Stack):
             input_ids: [B, S] ids below the vocabulary's size.
             attention_mask: [B, S] 1 at real tokens, 0 at padding; None: all are real.
             inputs_embeds: [B, S, D] instead of ids: rows of the embedding table, scaled here as those are.
-            **kwargs: output_attentions, output_hidden_states.
+            **kwargs: output_hidden_states, output_attentions (eager attention only; mixers without affinities have
+                no map).
         """
         x = self.embed(input_ids, inputs_embeds)
         shape = (x.shape[0], x.shape[1])
@@ -219,7 +236,8 @@ class SelfAttnDecoder(Stack):
             past_key_values: what earlier passes left.
             inputs_embeds: [B, Q, D] instead of ids.
             use_cache: return a cache; None: as the config says.
-            **kwargs: output_attentions, output_hidden_states.
+            **kwargs: output_hidden_states, output_attentions (eager attention only; mixers without affinities have
+                no map).
         """
         x = self.embed(input_ids, inputs_embeds)
         shape = (x.shape[0], x.shape[1])
@@ -238,7 +256,7 @@ class SelfAttnDecoder(Stack):
         own = None if cache is None else cache.self_attention_cache
         mask = self.mixer.make_mask(self.config, x, padding, own, self.causal)
         source_mask = cross_mask(self.config, x, encoder_hidden_states, source_padding)
-        may_pack = cache is None and self.may_pack(kwargs)
+        may_pack = self.may_pack(kwargs) and cache is None
         visible = None if own is None else own.get_mask_sizes(shape[1], 0)[0]
         packed = pack(padding) if may_pack else None
         places = Places.count(shape, x.device, padding, past, visible, packed)

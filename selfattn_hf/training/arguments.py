@@ -33,6 +33,8 @@ NOT_TAKEN: dict[str, str] = {
     "metric_for_best_model": "Set metric",
     "greater_is_better": "Set metric: all of them are better when greater",
     "prediction_loss_only": "Set predict_with_generate to false",
+    "fp16_full_eval": "Evaluation computes as the weights are: it would do nothing",
+    "bf16_full_eval": "Evaluation computes as the weights are: it would do nothing",
     "sortish_sampler": "Set train_sampling_strategy to group_by_length, or batch_tokens",
     "use_liger_kernel": "The model has its own loss, which such kernels do not know",
     "save_only_model": "Checkpoints must be whole, so that the run can be resumed",
