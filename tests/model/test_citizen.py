@@ -6,6 +6,7 @@ import pytest
 import torch
 from transformers import AttentionInterface, DynamicCache, EncoderDecoderCache
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.utils import logging
 
 from selfattn_hf import SelfAttnForConditionalGeneration, make_cache
 from selfattn_hf.model.attention import eager_attention
@@ -197,6 +198,10 @@ def test_a_bias_that_an_attention_implementation_would_lose_is_refused(make_mode
         ({"input_ids": torch.full((3, 7), -1)}, ["got -1"]),
         ({"labels": torch.full((3, 6), 77)}, ["labels must be from 0 to 39", "77"]),
         ({"input_ids": torch.zeros(3, 0, dtype=torch.long)}, ["at least one token", "(3, 0)"]),
+        ({"input_ids": torch.zeros(7, dtype=torch.long)}, ["at least one token", "(7,)"]),
+        ({"labels": torch.zeros(3, 0, dtype=torch.long)}, ["labels are rows", "(3, 0)"]),
+        ({"labels": torch.full((2, 6), 5), "decoder_input_ids": torch.full((3, 4), 5)}, ["(3, 4)", "(2, 6)"]),
+        ({"label_smoothing": 2.0}, ["label_smoothing is a share", "2.0"]),
         ({"input_ids": None}, ["neither", "inputs_embeds"]),
         ({"attention_mask": torch.ones(3, 5)}, ["attention_mask", "(3, 7)", "(3, 5)"]),
         ({"attention_mask": torch.ones(3, 1, 7, 7)}, ["attention_mask", "(3, 7)"]),
@@ -216,6 +221,37 @@ def test_bad_input_is_named_with_its_rule(make_model, example, change, words):
 def test_a_misspelt_argument_is_not_swallowed(make_model, example):
     with pytest.raises(TypeError, match="atention_mask"):
         make_model()(input_ids=example["input_ids"], atention_mask=example["attention_mask"], labels=example["labels"])
+
+
+def test_a_misspelt_argument_is_not_swallowed_beside_the_encoders_output_and_a_cache(make_model, example):
+    model = make_model()
+    states = model.get_encoder()(example["input_ids"], example["attention_mask"])
+    with pytest.raises(TypeError, match="decoder_attention_maks"):
+        model(encoder_outputs=states, decoder_input_ids=example["input_ids"], decoder_attention_maks=None)
+    from_list = model(encoder_outputs=list(states.to_tuple()), decoder_input_ids=example["input_ids"])
+    whole = model(encoder_outputs=states, decoder_input_ids=example["input_ids"])
+    assert torch.equal(from_list.logits, whole.logits)
+
+
+def test_maps_that_an_attention_implementation_does_not_have_are_asked_for_with_a_warning(make_model, example, caplog):
+    logging.enable_propagation()
+    try:
+        out = make_model()(**example, output_attentions=True)
+    finally:
+        logging.disable_propagation()
+    assert out.encoder_attentions == ()
+    assert "set_attn_implementation('eager')" in caplog.text
+
+
+@torch.no_grad()
+def test_tables_that_wait_on_a_disk_give_the_same_logits(position, make_model, example, tmp_path):
+    model = make_model(torch.float32, position_encoding=position, tie_word_embeddings=False)
+    model.save_pretrained(tmp_path / "model")
+    places = {"model.encoder": "disk", "model.decoder": "disk", "lm_head": "cpu"}
+    offloaded = SelfAttnForConditionalGeneration.from_pretrained(
+        tmp_path / "model", device_map=places, offload_folder=tmp_path / "disk"
+    )
+    torch.testing.assert_close(offloaded(**example).logits, model(**example).logits, atol=2e-6, rtol=1e-5)
 
 
 def test_a_bounded_table_counts_places_and_not_padding(make_model):

@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 
-from selfattn_hf import SelfAttnConfig
+from selfattn_hf import SelfAttnConfig, SelfAttnForConditionalGeneration
 from selfattn_hf.model.configuration_selfattn import AffinityPosition, EmbeddingPosition
 from selfattn_hf.model.contracts import PositionalEncoding
 from selfattn_hf.model.positions import POSITIONS
@@ -42,6 +42,12 @@ def test_a_config_needs_no_arguments():
         ({"vocab_size": 2}, ["eos_token_id", "0 to 1", "got 2"]),
         ({"initializer_range": 0.0}, ["initializer_range"]),
         ({"rope_theta": 0.5, "position_encoding": "rope"}, ["rope_theta is a base above 1"]),
+        (
+            {"encoder_position_encoding": "none", "decoder_position_encoding": "none", "position_encoding": "rope"},
+            ["position_encoding='rope' would do nothing"],
+        ),
+        ({"eos_token_id": []}, ["eos_token_id", "empty list"]),
+        ({"to_dict": 1}, ["no field to_dict"]),
         ({"is_encoder_decoder": False}, ["is_encoder_decoder is always true"]),
     ],
 )
@@ -96,6 +102,23 @@ def test_an_unknown_field_in_a_saved_config_is_refused(tmp_path):
     path.write_text(path.read_text().replace('"norm":', '"nrom":'))
     with pytest.raises(ValueError, match="nrom.*Did you mean norm"):
         SelfAttnConfig.from_pretrained(tmp_path)
+
+
+def test_overrides_of_a_saved_config_are_checked_like_a_new_one(tmp_path):
+    SelfAttnConfig(position_encoding="rope").save_pretrained(tmp_path)
+    for illegal in ({"encoder_mixer": "rnn"}, {"num_attention_heads": 3}, {"rnn_type": "gru"}):
+        with pytest.raises(ValueError):
+            SelfAttnConfig.from_pretrained(tmp_path, **illegal)
+    both = {"encoder_mixer": "rnn", "encoder_position_encoding": "none", "rnn_type": "gru"}
+    assert SelfAttnConfig.from_pretrained(tmp_path, **both).rnn_type == "gru"
+    assert SelfAttnConfig.from_pretrained(tmp_path, future_mask=False).use_cache is False
+
+
+def test_a_model_refuses_a_config_that_was_made_illegal_after_it_was_built():
+    config = SelfAttnConfig(position_encoding="rope", hidden_size=16)
+    config.encoder_mixer = "rnn"
+    with pytest.raises(ValueError, match="encoder_mixer='rnn' has none"):
+        SelfAttnForConditionalGeneration(config)
 
 
 def test_the_decoders_copy_counts_the_decoders_layers():
