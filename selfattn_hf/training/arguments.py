@@ -110,6 +110,8 @@ def complete(given: dict[str, Any], *, has_validation: bool = True, average_chec
     fields.setdefault("load_best_model_at_end", evaluates and fields["save_strategy"] != "no")
     fields.setdefault("disable_tqdm", not sys.stderr.isatty())
     fields.setdefault("dataloader_pin_memory", torch.cuda.is_available())
+    if fields.get("bf16") and not torch.accelerator.is_available():
+        fields.setdefault("use_cpu", True)  # transformers asks for it in so many words before it takes bf16 on a CPU
     return fields
 
 

@@ -112,7 +112,7 @@ class Settings:
         """Every value as a settings file that runs again. Not in it: `resume`, and what depends on the machine."""
         groups = self.resolved(training)
         groups["run"].pop("resume")
-        for name in ("disable_tqdm", "dataloader_pin_memory"):
+        for name in ("disable_tqdm", "dataloader_pin_memory", "use_cpu"):
             if name not in self.training:
                 groups["training"].pop(name, None)
         texts = [f"# {title}\n{dump_yaml(values)}" for title, values in groups.items() if values]
