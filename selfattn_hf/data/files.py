@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -100,3 +101,11 @@ def _text_columns(files: list[str], options: dict[str, Any]) -> Features:
             )
         header = names
     return Features({name: Value("string") for name in header})
+
+
+def state_of(folder: str | Path) -> str:
+    """A name for the state of a folder: it changes with the place, size or time of any file in it."""
+    root = Path(folder).resolve()
+    files = sorted(path for path in root.rglob("*") if path.is_file())
+    states = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    return hashlib.sha256(repr(states).encode()).hexdigest()[:16]

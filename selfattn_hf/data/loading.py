@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import datasets
 from datasets import Dataset, Features, Json, Value, load_dataset_builder
 from datasets.exceptions import DatasetGenerationError
 
-from .files import is_data_file, loader_arguments
+from .files import is_data_file, loader_arguments, state_of
 from .settings import SPLITS, DataSettings
 
 logger = logging.getLogger(__name__)
@@ -93,7 +94,12 @@ def _builder_arguments(settings: DataSettings) -> dict[str, Any]:
             raise FileNotFoundError(
                 f"dataset={dataset!r} is a path, and there is no such folder. Relative paths start at {Path.cwd()}."
             )
-        return {"path": dataset, "name": settings.dataset_config, "revision": settings.dataset_revision}
+        arguments = {"path": dataset, "name": settings.dataset_config, "revision": settings.dataset_revision}
+        if Path(dataset).is_dir():
+            # The library finds what it read before by the names of files alone, and would go on giving the rows of a
+            # folder that has changed since.
+            arguments["cache_dir"] = str(Path(datasets.config.HF_DATASETS_CACHE) / f"folder-{state_of(dataset)}")
+        return arguments
     for name in ("dataset_config", "dataset_revision"):
         if getattr(settings, name) is not None:
             raise ValueError(f"{name} does nothing for a list of files. Remove it, or name a folder or Hub id.")

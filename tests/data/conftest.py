@@ -7,10 +7,10 @@ from datasets import Dataset
 from selfattn_hf.data import DataSettings, train_tokenizers
 
 PAIRS = [
-    ("Two young, white males are outside near many bushes.", "Zwei junge weiße Männer sind im Freien."),
-    ("A man in an orange hat starring at something.", "Ein Mann mit einem orangefarbenen Hut."),
+    ("Two old, grey cats sleep outside under three chairs.", "Zwei alte graue Katzen schlafen draußen."),
+    ("A girl in a yellow coat looks at the moon.", "Ein Mädchen in einem gelben Mantel."),
     ("On 23 November 1984 it's snowing.", "Am 23. November 1984 schneit es."),
-    ("Several men in hard hats operate a pulley.", "Mehrere Männer mit Schutzhelmen."),
+    ("Some sailors in blue caps pull a rope.", "Einige Matrosen mit blauen Mützen."),
 ] * 5
 
 

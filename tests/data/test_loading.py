@@ -194,3 +194,12 @@ def test_real_sets_load(real_data):
     assert list(load_splits(DataSettings(**scan, dataset_config="simple"))) == ["train", "test"]
     with pytest.raises(ValueError, match="simple"):
         load_splits(DataSettings(**scan, dataset_config="simpel"))
+
+
+def test_a_folder_whose_file_was_changed_is_read_again(tmp_path, make_settings):
+    card = "---\nconfigs:\n- config_name: default\n  data_files:\n  - split: train\n    path: train.csv\n---\n"
+    (tmp_path / "README.md").write_text(card)
+    for word in ("old", "new"):
+        (tmp_path / "train.csv").write_text(f"source,target\n{word},word\n")
+        rows = load_splits(make_settings(dataset=str(tmp_path)), ["train"])["train"]
+        assert rows["source"][:] == [word]

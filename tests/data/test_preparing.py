@@ -6,7 +6,7 @@ from datasets import Dataset, Features, Json
 from selfattn_hf.data import DataSettings, load_tokenizers, prepare
 
 ODD = {
-    "source": ["a dog", None, "", "   ", "a man in an orange hat starring at something", "men"],
+    "source": ["a dog", None, "", "   ", "a girl in a yellow coat looks at the moon", "men"],
     "target": ["ein Hund", "x", "y", "z", "ein Mann", None],
 }
 

@@ -40,7 +40,7 @@ def test_special_tokens_have_their_ids_and_every_text_ends(make_tokenizers, kind
     assert tokenizers.source.convert_tokens_to_ids(["<pad>", "<s>", "</s>", "<unk>"]) == [0, 1, 2, 3]
     expected = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
     assert tokenizers.special_ids() == expected
-    batch = tokenizers.source(["A man", "A man in an orange hat"], padding=True)
+    batch = tokenizers.source(["A girl", "A girl in a yellow coat"], padding=True)
     assert set(batch) == {"input_ids", "attention_mask"}
     ids = batch["input_ids"][0]
     assert ids.count(2) == 1 and ids[ids.index(2) + 1 :] == [0] * (len(ids) - ids.index(2) - 1)
