@@ -121,6 +121,9 @@ class TokenMixer(nn.Module):
     def make_mask(config: Any, x: Tensor, padding: Tensor | None, cache: Cache | None, causal: bool) -> Any:
         """What may see what; made once per pass, not once per layer, and handed to every layer.
 
+        A mixer that reads rows needs no more than which new tokens are real, [B, Q], or None where all are; a mixer
+        with affinities says more.
+
         Args:
             config: the switches.
             x: [B, Q, D] the new tokens.
@@ -128,7 +131,7 @@ class TokenMixer(nn.Module):
             cache: what earlier passes left.
             causal: True where no token may see a later one.
         """
-        raise TypeError("a TokenMixer says in make_mask what may see what")
+        return None if padding is None else padding[:, -x.shape[1] :]
 
     def forward(
         self, x: Tensor, *, mask: Any, position: PositionalEncoding, places: Places, cache: Cache | None = None

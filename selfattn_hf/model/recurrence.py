@@ -32,11 +32,6 @@ class RecurrentMixer(TokenMixer):
         self.forwards = cell(config.hidden_size, width, batch_first=True)
         self.backwards = None if causal else cell(config.hidden_size, width, batch_first=True)
 
-    @staticmethod
-    def make_mask(config: Any, x: Tensor, padding: Tensor | None, cache: Cache | None, causal: bool) -> Tensor | None:
-        """[B, Q] True at real tokens, or None."""
-        return None if padding is None else padding[:, -x.shape[1] :]
-
     def forward(
         self,
         x: Tensor,
@@ -46,7 +41,7 @@ class RecurrentMixer(TokenMixer):
         places: Places,
         cache: Cache | None = None,
     ) -> Tensor:
-        """[B, Q, D] or packed [1, N, D] -> the same shape."""
+        """[B, Q, D] or packed [1, N, D], and which of [B, Q] are real -> the same shape."""
         x = places.lay_out(self.ordered(x, position, places))
         states = (
             self._read(x, mask) if cache is None else self._step(x, mask, StateCacheLayer.of(cache, self.layer_idx))

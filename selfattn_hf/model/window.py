@@ -28,11 +28,6 @@ class WindowMixer(TokenMixer):
         self.seen = self.radius + 1 if causal else 2 * self.radius + 1
         self.proj = nn.Linear(self.seen * config.hidden_size, config.hidden_size)
 
-    @staticmethod
-    def make_mask(config: Any, x: Tensor, padding: Tensor | None, cache: Cache | None, causal: bool) -> Tensor | None:
-        """[B, Q] True at real tokens, or None."""
-        return None if padding is None else padding[:, -x.shape[1] :]
-
     def forward(
         self,
         x: Tensor,
@@ -42,7 +37,7 @@ class WindowMixer(TokenMixer):
         places: Places,
         cache: Cache | None = None,
     ) -> Tensor:
-        """[B, Q, D] or packed [1, N, D] -> the same shape."""
+        """[B, Q, D] or packed [1, N, D], and which of [B, Q] are real -> the same shape."""
         x = places.lay_out(self.ordered(x, position, places))
         if mask is not None:
             x = x.masked_fill(~mask[..., None], 0)
