@@ -138,7 +138,7 @@ def test_what_is_saved_is_loaded(tmp_path, make_tokenizers, rows, kind, shared):
 
 def test_separate_vocabularies_differ(make_tokenizers):
     tokenizers = make_tokenizers(tokenizer_type="word", tokenizer_shared=False)
-    assert " Männer" in tokenizers.target.get_vocab() and " Männer" not in tokenizers.source.get_vocab()
+    assert " Mädchen" in tokenizers.target.get_vocab() and " Mädchen" not in tokenizers.source.get_vocab()
     assert tokenizers.vocab_size == max(len(tokenizers.source), len(tokenizers.target))
 
 
