@@ -83,6 +83,11 @@ class Attend(nn.Module):
             dropout=self.dropout if self.training else 0.0,
             position_bias=bias,
         )
+        if isinstance(mask, Tensor):
+            # A query that may see nothing reads nothing. Left to themselves, some implementations would return zeros
+            # and some the mean of what is masked.
+            seen = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min
+            context = context.masked_fill(~seen.any(-1).transpose(1, 2)[..., None], 0)  # [B, Q, H, d], [B, Q, 1, 1]
         return context.flatten(2), weights
 
 

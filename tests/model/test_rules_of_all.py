@@ -208,6 +208,25 @@ def test_eager_equals_sdpa(stacks, make_model, batch, pad):
     torch.testing.assert_close(outputs["eager"], outputs["sdpa"], **EXACT)
 
 
+def test_a_row_without_one_source_token_stays_finite_and_leaves_the_others_alone(stacks, make_model, batch, pad):
+    model = make_model(**stacks)
+    source, mask = pad(batch["source"])
+    target = torch.stack([batch["target"][0]] * 3)
+    full = model(input_ids=source, attention_mask=mask, decoder_input_ids=target).logits.detach()
+    mask[1] = 0
+    outputs = {}
+    for name in ("eager", "sdpa"):
+        model.set_attn_implementation(name)
+        model.zero_grad()
+        logits = model(input_ids=source, attention_mask=mask, decoder_input_ids=target).logits
+        logits.square().sum().backward()
+        assert all(weight.grad.isfinite().all() for weight in model.parameters())
+        outputs[name] = logits.detach()
+    assert outputs["sdpa"].isfinite().all()
+    torch.testing.assert_close(outputs["eager"], outputs["sdpa"], **EXACT)
+    torch.testing.assert_close(outputs["sdpa"][[0, 2]], full[[0, 2]], **EXACT)
+
+
 @torch.no_grad()
 def test_shuffled_words_give_shuffled_states_without_order_alone(position, make_model, batch):
     source = batch["source"][0][None]
