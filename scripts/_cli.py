@@ -120,13 +120,7 @@ def settings_help(
     if not path.is_file():
         raise UsageError(f"{path} is missing, and --help reads the settings from it. Check out the whole repository.")
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    aliases = {
-        target.id: node.value
-        for node in tree.body
-        if isinstance(node, ast.Assign)
-        for target in node.targets
-        if isinstance(target, ast.Name)
-    }
+    aliases = _aliases(path)
     body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
     lines = [f"{title}:"]
     for node, after in zip(body, [*body[1:], None], strict=True):
@@ -141,6 +135,18 @@ def settings_help(
         if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str):
             lines.append(fill(" ".join(after.value.value.split()), indent=" " * 6))
     return "\n".join(lines)
+
+
+def _aliases(path: Path) -> dict[str, ast.expr]:
+    """What names stand for in annotations: those that a file assigns, and those of the files beside it that it names."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found: dict[str, ast.expr] = {}
+    for node in tree.body:
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            found |= _aliases(path.parent / f"{node.module}.py")
+        elif isinstance(node, ast.Assign):
+            found |= {target.id: node.value for target in node.targets if isinstance(target, ast.Name)}
+    return found
 
 
 def constant_of(path: Path, name: str) -> dict[str, Any]:
