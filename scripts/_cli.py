@@ -27,6 +27,7 @@ DECIDED_ELSEWHERE = frozenset({
 
 TRACEBACK = "SELFATTN_TRACEBACK"  # set this environment variable to see where an error came from
 WIDTH = 100
+_NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 class UsageError(ValueError):
@@ -129,16 +130,17 @@ def settings_help(
         label = node.target.id
         if label in skip or (only and label not in only) or label.startswith("_"):
             continue
-        head = f"  --{label} {', '.join(_values(node.annotation, aliases))}"
-        head += f"  (default: {_default(node.value)})" if node.value is not None else "  (required)"
-        lines.append(head)
+        default = f"(default: {_default(node.value)})" if node.value is not None else "(required)"
+        head = f"  --{label} {', '.join(_values(node.annotation, aliases))}  {default.replace(' ', _NO_BREAK)}"
+        head = textwrap.fill(head, WIDTH, subsequent_indent=" " * 10, break_on_hyphens=False, break_long_words=False)
+        lines.append(head.replace(_NO_BREAK, " "))
         if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str):
             lines.append(fill(" ".join(after.value.value.split()), indent=" " * 6))
     return "\n".join(lines)
 
 
 def _aliases(path: Path) -> dict[str, ast.expr]:
-    """What names stand for in annotations: those that a file assigns, and those of the files beside it that it names."""
+    """What names stand for in annotations: what a file assigns to them, and the files beside it that it imports."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found: dict[str, ast.expr] = {}
     for node in tree.body:
@@ -204,7 +206,10 @@ def _values(annotation: ast.expr, aliases: dict[str, ast.expr]) -> list[str]:
         members = annotation.slice.elts if isinstance(annotation.slice, ast.Tuple) else [annotation.slice]
         return [value for member in members for value in _values(member, aliases)]
     if isinstance(annotation, ast.Subscript):
-        return [{"list": "a list", "dict": "a dictionary"}.get(ast.unparse(annotation.value), ast.unparse(annotation))]
+        kind = ast.unparse(annotation.value)
+        if kind == "list" and isinstance(annotation.slice, ast.Name) and annotation.slice.id in aliases:
+            return ["a list of them"]  # such a field takes one of its words, or several
+        return [{"list": "a list", "dict": "a dictionary"}.get(kind, ast.unparse(annotation))]
     text = ast.unparse(annotation)
     return {"str": ["text"], "int": ["number"], "float": ["number"], "bool": ["true", "false"]}.get(text, [text])
 

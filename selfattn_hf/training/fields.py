@@ -1,7 +1,8 @@
 """Checks a setting against the annotation of its field, and reads values typed on a command line.
 
 What annotations mean here: `int` takes 3 and 3.0 but neither true nor "3"; `float` takes any finite number; `Literal`
-and enumerations take their members; a union takes what one of its members takes.
+and enumerations take their members; a list takes lists of what its members are; a union takes what one of its parts
+takes.
 """
 
 import difflib
@@ -24,15 +25,17 @@ def check_value(name: str, value: Any, annotation: Any) -> Any:
         raise ValueError(f"{name} must be a finite number, got {value}.")
     fits, converted = _fit(value, annotation)
     if not fits:
-        legal = _members(annotation)
-        near = difflib.get_close_matches(str(value), [str(member) for member in legal], n=1) if legal else []
-        hint = f" Did you mean {near[0]}?" if near else ""
-        raise ValueError(f"{name} takes {describe(annotation)}, got {_show(value)}.{hint}")
+        wrong = _wrong_members(value, annotation)
+        given = f"{_show(wrong[0])} in the list {value}" if wrong else _show(value)
+        hint = _hint(wrong[0] if wrong else value, annotation)
+        raise ValueError(f"{name} takes {describe(annotation)}, got {given}.{hint}")
     return converted
 
 
 def read_typed(name: str, text: str | bool, annotation: Any) -> Any:
     """The value of a word from the command line: a text where the field takes texts, else what it means in YAML.
+
+    A list is written as in YAML, `[rnn,dense]`; where the field takes lists of named words, `rnn,dense` is one too.
 
     Raises:
         ValueError: if the word is no value that the field takes.
@@ -49,6 +52,9 @@ def read_typed(name: str, text: str | bool, annotation: Any) -> Any:
         if not isinstance(meaning, str) and any(_fit(meaning, part)[0] for part in others):
             return check_value(name, meaning, annotation)
         return check_value(name, text, annotation)
+    words = _words(text, annotation)
+    if words:
+        return check_value(name, words, annotation)
     try:
         value = parse_yaml(text)
     except ValueError as error:
@@ -70,18 +76,23 @@ def describe(annotation: Any) -> str:
             words.extend(str(member) for member in get_args(part))
         elif _is_enum(part):
             words.extend(str(member.value) for member in part)
-        elif get_origin(part) is list:
-            words.append(f"a list of {describe(get_args(part)[0])}" if get_args(part) else "a list")
+        elif _inners(part):
+            inner = describe(_inners(part)[0])
+            many = "them" if _members(part) and set(_members(part)) <= set(words) else _MANY.get(inner, inner)
+            words.append(f"a list of {many}")
         else:
-            plain = {
-                int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null",
-                dict: "a dictionary", list: "a list", Path: "a path",
-            }  # fmt: skip
-            words.append(plain.get(get_origin(part) or part, "a text"))
+            words.append(_ONE.get(get_origin(part) or part, "a text"))
     if any(_is_enum(part) for part in _parts(annotation)):
         words = [word for word in words if word != "a text"]
     words = list(dict.fromkeys(words))
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+_ONE: dict[Any, str] = {
+    int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null",
+    dict: "a dictionary", list: "a list", Path: "a path",
+}  # fmt: skip
+_MANY = {"a whole number": "whole numbers", "a number": "numbers", "a text": "texts", "a path": "paths"}
 
 
 def _parts(annotation: Any) -> list[Any]:
@@ -95,9 +106,40 @@ def _is_enum(annotation: Any) -> bool:
 
 
 def _members(annotation: Any) -> list[Any]:
-    parts = _parts(annotation)
+    """The values that an annotation names one by one, those inside of lists included."""
+    parts = _parts(annotation) + [part for inner in _inners(annotation) for part in _parts(inner)]
     members = [member for part in parts if get_origin(part) is Literal for member in get_args(part)]
     return members + [member.value for part in parts if _is_enum(part) for member in part]
+
+
+def _inners(annotation: Any) -> list[Any]:
+    """What the members of a list may be, where the annotation takes a list."""
+    return [get_args(part)[0] for part in _parts(annotation) if get_origin(part) is list and get_args(part)]
+
+
+def _wrong_members(value: Any, annotation: Any) -> list[Any]:
+    """The members of a list that do not fit, where lists are taken at all."""
+    inners = _inners(annotation)
+    if not (isinstance(value, list) and inners):
+        return []
+    return [member for member in value if not any(_fit(member, inner)[0] for inner in inners)]
+
+
+def _words(text: str, annotation: Any) -> list[str]:
+    """`a,b` as a list, where the field takes a list of named words, which hold no comma; else an empty list."""
+    named = any(get_origin(part) is Literal for inner in _inners(annotation) for part in _parts(inner))
+    if "," not in text or text.startswith("[") or not named:
+        return []
+    return [word.strip() for word in text.split(",")]
+
+
+def _hint(value: Any, annotation: Any) -> str:
+    """The value that was probably meant, as a question; nothing where there is none."""
+    words = _words(value, annotation) if isinstance(value, str) else []
+    if words and not _wrong_members(words, annotation):
+        return f" Did you mean [{', '.join(words)}]?"
+    near = difflib.get_close_matches(str(value), [str(member) for member in _members(annotation)], n=1)
+    return f" Did you mean {near[0]}?" if near else ""
 
 
 def _fit(value: Any, annotation: Any) -> tuple[bool, Any]:

@@ -2,10 +2,12 @@
 
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -66,17 +68,43 @@ def test_help_lists_every_setting_of_ours_in_groups_and_says_that_transformers_a
 
 def test_help_shows_legal_values_default_and_meaning_of_a_switch():
     lines = call(SCRIPTS / "train.py", "--help").stdout.splitlines()
-    place = next(number for number, line in enumerate(lines) if line.startswith("  --encoder_mixer "))
-    assert lines[place] == "  --encoder_mixer self_attention, window, rnn  (default: self_attention)"
-    assert lines[place + 1] == "      What moves information between source tokens."
+    place = lines.index("  --norm pre, post, none  (default: pre)")
+    assert lines[place + 1].startswith("      Norm before a sublayer")
+
+
+@pytest.mark.parametrize("name", ["encoder_mixer", "position_encoding", "encoder_position_encoding"])
+def test_help_shows_every_word_of_a_switch_and_that_it_takes_a_list_of_them(cli, name):
+    from selfattn_hf.training.settings import MODEL_TYPES
+
+    (shown,) = (
+        head for head, _ in settings_in(cli.settings_help(cli.MODEL, "Model")) if head.split()[0] == f"--{name}"
+    )
+    words = [member for part in get_args(MODEL_TYPES[name]) for member in get_args(part) if isinstance(member, str)]
+    assert len(words) >= 3
+    values = re.split(r" +\(default: ", shown.removeprefix(f"--{name} "))[0]
+    assert values.split(", ") == [
+        *words, "a list of them", *(["null"] if type(None) in get_args(MODEL_TYPES[name]) else [])
+    ]  # fmt: skip
+
+
+def test_help_stays_within_its_width_and_leaves_no_words_of_the_sources(cli):
+    shown = call(SCRIPTS / "train.py", "--help").stdout
+    heads = [head for head, _ in settings_in(shown)]
+    assert all(len(line) <= cli.WIDTH for line in shown.splitlines() if line.startswith("   "))
+    assert len(heads) > 50 and not any("Literal" in head or "[" in head.split("(default")[0] for head in heads)
+
+
+def settings_in(shown):
+    """Every setting of a help text: its head in one line, and the lines below it that say what it is."""
+    for block in re.split(r"\n(?=  --)", shown)[1:]:
+        head, _, meaning = re.sub(r"\n {10}(?=\S)", " ", block.split("\n\n")[0]).strip().partition("\n")
+        yield head, meaning
 
 
 def test_every_setting_has_a_line_that_says_what_it_is(cli):
     for source in (cli.MODEL, cli.DATA, cli.RUN):
-        lines = cli.settings_help(source, "Group", skip=cli.DECIDED_ELSEWHERE).splitlines()
-        for line, after in zip(lines, [*lines[1:], ""], strict=True):
-            if line.startswith("  --"):
-                assert after.startswith("      "), line
+        for head, meaning in settings_in(cli.settings_help(source, "Group", skip=cli.DECIDED_ELSEWHERE)):
+            assert re.match(r" {6}\S", meaning), head
 
 
 def test_the_scripts_and_the_package_agree_on_what_the_tokenizer_decides(cli):
