@@ -1,21 +1,32 @@
 """Data: from a Hub id, a folder or files to token ids in batches."""
 
-from .collating import Seq2SeqCollator
+from .collating import SYNTAX_COLUMNS, Seq2SeqCollator
+from .conllu_files import read_conllu
+from .encoding import NO_NODE, TreeTokens, encode_texts
+from .heads import TreeError
 from .loading import load_splits
 from .preparing import PrepareReport, prepare
 from .sampling import LengthGroupedSampler, TokenBudgetBatchSampler
 from .settings import DataSettings
+from .syntax import Syntax
 from .tokenization import Tokenizers, load_tokenizers, train_tokenizers
 
 __all__ = [
+    "NO_NODE",
+    "SYNTAX_COLUMNS",
     "DataSettings",
     "LengthGroupedSampler",
     "PrepareReport",
     "Seq2SeqCollator",
+    "Syntax",
     "TokenBudgetBatchSampler",
     "Tokenizers",
+    "TreeError",
+    "TreeTokens",
+    "encode_texts",
     "load_splits",
     "load_tokenizers",
     "prepare",
+    "read_conllu",
     "train_tokenizers",
 ]

@@ -6,8 +6,10 @@ from typing import Any
 import torch
 from torch import LongTensor, Tensor
 
+from .encoding import NO_NODE
 from .tokenization import Tokenizers
 
+SYNTAX_COLUMNS = ("syntax_heads", "syntax_nodes")
 IGNORED = -100  # torch's cross-entropy leaves such labels out
 
 
@@ -56,23 +58,25 @@ class Seq2SeqCollator:
         """A batch.
 
         Args:
-            features: rows with `input_ids` and, except when only generating, `labels`; other columns are left out.
+            features: rows with `input_ids` and, except when only generating, `labels`, and for trees `syntax_heads`,
+                with or without `syntax_nodes`; other columns are left out.
 
         Returns:
             `input_ids`, `attention_mask` [B, S]; with labels also `labels` (-100 at padding), `decoder_input_ids` and
-            `decoder_attention_mask` [B, T].
+            `decoder_attention_mask` [B, T]; with trees also `syntax_heads` and `syntax_nodes` [B, S] (-1 at padding).
 
         Raises:
-            ValueError: for an id outside the vocabulary, an empty source or target, or a batch without any label.
+            ValueError: for an id outside the vocabulary, an empty source or target, a batch without any label, or heads
+                and nodes that are not one per source token or name a token that is not there.
         """
         if not features:
             raise ValueError("a batch needs at least one row.")
         input_ids, attention_mask = self._pad([row["input_ids"] for row in features], "input_ids", self.pad_token_id)
         batch: dict[str, Tensor] = {"input_ids": input_ids, "attention_mask": attention_mask}
-        given = sum(row.get("labels") is not None for row in features)
-        if given not in (0, len(features)):
-            raise ValueError(f"{given} of the {len(features)} rows of a batch have labels: all or none must have them.")
-        if given:
+        for name in SYNTAX_COLUMNS:
+            if _all_have(features, name):
+                batch[name] = self._pad_tree(features, name, input_ids.shape[1])
+        if _all_have(features, "labels"):
             labels, mask = self._pad([row["labels"] for row in features], "labels", IGNORED)
             if not (labels != IGNORED).any():
                 raise ValueError(
@@ -85,6 +89,25 @@ class Seq2SeqCollator:
             batch["decoder_input_ids"] = shifted.masked_fill(shifted == IGNORED, self.pad_token_id)
             batch["decoder_attention_mask"] = mask
         return batch
+
+    def _pad_tree(self, features: Sequence[Mapping[str, Any]], name: str, longest: int) -> LongTensor:
+        """Heads or nodes, [B, longest]."""
+        padded = torch.full((len(features), longest), NO_NODE, dtype=torch.long)
+        for place, row in enumerate(features):
+            values, tokens = torch.as_tensor(row[name], dtype=torch.long), len(row["input_ids"])
+            if values.shape != (tokens,):
+                raise ValueError(
+                    f"{name} of row {place} of a batch have shape {tuple(values.shape)}, and its source has {tokens} "
+                    "tokens: there must be one for each, as `prepare` makes them."
+                )
+            outside = (values < NO_NODE) | (values >= tokens)
+            if outside.any():
+                raise ValueError(
+                    f"{name} of row {place} of a batch hold {int(values[outside][0])}, and the places of its tokens go "
+                    f"from 0 to {tokens - 1}, or are {NO_NODE} for none."
+                )
+            padded[place, :tokens] = values
+        return padded  # type: ignore[return-value]  # torch.full is annotated as Tensor
 
     def _pad(self, rows: Sequence[Any], name: str, filling: int) -> tuple[LongTensor, LongTensor]:
         """Ids and mask, both [B, longest]."""
@@ -109,3 +132,10 @@ class Seq2SeqCollator:
                 f"{self.vocab_size - 1}. Use the tokenizer that the model was made for, or resize its embeddings."
             )
         return ids, mask  # type: ignore[return-value]  # torch.full is annotated as Tensor
+
+
+def _all_have(features: Sequence[Mapping[str, Any]], name: str) -> bool:
+    given = sum(row.get(name) is not None for row in features)
+    if given not in (0, len(features)):
+        raise ValueError(f"{given} of the {len(features)} rows of a batch have {name}: all or none must have them.")
+    return bool(given)

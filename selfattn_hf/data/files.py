@@ -9,14 +9,17 @@ from typing import Any
 
 from datasets import Features, Value
 
-# Suffix -> loader of the datasets library, and its options. In CSV and TSV a text stays a text: neither "null" nor "NA"
-# is missing, and in TSV a quotation mark is a character as any other.
-_LOADERS: dict[str, tuple[str, dict[str, Any]]] = {
+from .conllu_files import ConlluBuilder
+
+# Suffix -> loader of the datasets library, or a class of ours, and its options. In CSV and TSV a text stays a text:
+# neither "null" nor "NA" is missing, and in TSV a quotation mark is a character as any other.
+_LOADERS: dict[str, tuple[Any, dict[str, Any]]] = {
     ".jsonl": ("json", {}),
     ".json": ("json", {}),
     ".csv": ("csv", {"keep_default_na": False}),
     ".tsv": ("csv", {"keep_default_na": False, "sep": "\t", "quoting": csv.QUOTE_NONE}),
     ".parquet": ("parquet", {}),
+    ".conllu": (ConlluBuilder, {}),
 }
 _SPLIT_WORDS = {
     "train": ("train", "training"),
@@ -32,6 +35,8 @@ def is_data_file(name: str) -> bool:
 
 def loader_arguments(dataset: str | list[str] | dict[str, str | list[str]]) -> dict[str, Any]:
     """Arguments of `load_dataset_builder` for files: the loader, its options, and the files of each split.
+
+    For CoNLL-U files `path` is a class of ours, which takes the rest.
 
     Raises:
         FileNotFoundError: if a file is not there.

@@ -1,6 +1,5 @@
-"""A Hub id, a folder or files -> splits with the two text columns `source` and `target`."""
+"""A Hub id, a folder or files -> splits with the two text columns `source` and `target`, and heads if asked for."""
 
-import difflib
 import logging
 import re
 from collections.abc import Sequence
@@ -8,20 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from datasets import Dataset, Features, Json, Value, load_dataset_builder
+from datasets import Dataset, Features, Json, load_dataset_builder
 from datasets.exceptions import DatasetGenerationError
 
+from .columns import chosen_columns, near
 from .files import is_data_file, loader_arguments, state_of
 from .settings import SPLITS, DataSettings
 
 logger = logging.getLogger(__name__)
 
-TRANSLATION = "translation"  # {"de": "...", "en": "..."}, as many translation sets on the Hub have it
-_TEXT_TYPES = ("string", "large_string", "string_view", "null")
-
 
 def load_splits(settings: DataSettings, splits: Sequence[str] = SPLITS) -> dict[str, Dataset]:
     """The splits of a data set, each with the columns `source` and `target`.
+
+    A column with lists of words becomes text, one space between words. Where the heads of the words stand in the data
+    (`syntax` is column or conllu), the source's `words` and their `heads` are columns too.
 
     Values of a wrong type inside a mixed column are left for `prepare` to count; they are the only ones that are no
     text here.
@@ -55,7 +55,7 @@ def load_splits(settings: DataSettings, splits: Sequence[str] = SPLITS) -> dict[
         limit = settings.max_train_rows if split == "train" else settings.max_eval_rows
         if limit is not None:
             rows = rows.select(range(min(limit, len(rows))))
-        loaded[split] = _two_columns(rows, settings)
+        loaded[split] = chosen_columns(rows, settings)
     return loaded
 
 
@@ -63,7 +63,8 @@ def _prepared_builder(settings: DataSettings) -> Any:
     """The library's reader of the data set, with all its splits read."""
     arguments = _builder_arguments(settings)
     try:
-        builder = load_dataset_builder(**arguments)
+        path = arguments.pop("path")
+        builder = path(**arguments) if isinstance(path, type) else load_dataset_builder(path, **arguments)
         builder.download_and_prepare()
         # The JSON reader takes a column of dates for timestamps; as JSON values its texts stay as they were written.
         dates = [
@@ -74,7 +75,7 @@ def _prepared_builder(settings: DataSettings) -> Any:
         ]
         if dates:
             features = Features({**builder.info.features, **{name: Json() for name in dates}})
-            builder = load_dataset_builder(**arguments, features=features)
+            builder = load_dataset_builder(path, **arguments, features=features)
             builder.download_and_prepare()
     except DatasetGenerationError as error:
         # The library's own sentence only says that something went wrong; its cause says what.
@@ -112,7 +113,7 @@ def _read_split(builder: Any, existing: list[str], split: str, asked: str) -> Da
         hint = f" Or take rows of another: {split}_split: {existing[0]}[95%:]." if split == "validation" else ""
         raise ValueError(
             f"{split}_split={asked!r}: the data set has no split {missing[0]!r}, only {', '.join(existing)}."
-            f"{_near(missing[0], existing)}{hint}"
+            f"{near(missing[0], existing)}{hint}"
         )
     try:
         rows = builder.as_dataset(split=asked)
@@ -123,71 +124,3 @@ def _read_split(builder: Any, existing: list[str], split: str, asked: str) -> Da
     if len(rows) == 0:
         raise ValueError(f"{split}_split={asked!r} has no rows. Choose another split or a larger slice.")
     return rows
-
-
-def _two_columns(rows: Dataset, settings: DataSettings) -> Dataset:
-    pair = {"source": settings.source_column, "target": settings.target_column}
-    columns = rows.features
-    if not set(pair.values()) <= set(columns) and isinstance(_keys(columns.get(TRANSLATION)), list):
-        keys = _keys(columns[TRANSLATION]) or []
-        _check_names(pair, keys, f"keys of the {TRANSLATION} column")
-        rows = rows.select_columns([TRANSLATION]).map(
-            lambda batch: {side: [row and row[key] for row in batch[TRANSLATION]] for side, key in pair.items()},
-            batched=True,
-            remove_columns=[TRANSLATION],
-            features=Features({side: Value("string") for side in pair}),
-            load_from_cache_file=False,
-        )
-        return rows
-    _check_names(pair, list(columns), "columns")
-    for side, name in pair.items():
-        kind = columns[name]
-        # In a column of JSON values some rows may be text and some not: `prepare` counts them one by one.
-        if not isinstance(kind, Json) and getattr(kind, "dtype", None) not in _TEXT_TYPES:
-            raise ValueError(
-                f"{side}_column={name!r} holds {getattr(kind, 'dtype', None) or kind} and must hold text. Choose "
-                "another column or convert it."
-            )
-    rows = rows.select_columns(list(pair.values())).rename_columns({name: side for side, name in pair.items()})
-    return _as_text(rows)
-
-
-def _as_text(rows: Dataset) -> Dataset:
-    """Columns that hold nothing but text get the type string."""
-    text = {
-        name: Value("string")
-        for name, kind in rows.features.items()
-        if not isinstance(kind, Json) or all(value is None or isinstance(value, str) for value in rows[name])
-    }
-    if all(rows.features[name] == kind for name, kind in text.items()):
-        return rows
-    features = Features({**rows.features, **text})
-    # Looking a column up is what decodes its JSON values.
-    return rows.map(
-        lambda batch: {name: list(batch[name]) for name in features},
-        batched=True,
-        features=features,
-        load_from_cache_file=False,
-    )
-
-
-def _keys(feature: Any) -> list[str] | None:
-    """Names of the languages in a `translation` column; None if it is no such column."""
-    if isinstance(feature, dict):
-        return list(feature)
-    languages = getattr(feature, "languages", None)
-    return None if languages is None else list(languages)
-
-
-def _check_names(pair: dict[str, str], existing: list[str], what: str) -> None:
-    for side, name in pair.items():
-        if name not in existing:
-            raise ValueError(
-                f"{side}_column={name!r} is not in the data; its {what} are {', '.join(existing)}."
-                f"{_near(name, existing)} Set {side}_column to one of them."
-            )
-
-
-def _near(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""

@@ -7,12 +7,16 @@ from typing import Any
 
 from datasets import Dataset, Features, Value
 from datasets import Sequence as ListOf
-from transformers import PreTrainedTokenizerBase
 
+from .encoding import encode_texts
+from .heads import TreeError
 from .settings import DataSettings
+from .syntax import Syntax
 from .tokenization import Tokenizers
 
 _LIMITS = {"source": "max_source_length", "target": "max_target_length"}
+_IDS = {"source": "input_ids", "target": "labels"}
+_REPAIR = "Repair it, or set bad_rows to drop."
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class PrepareReport:
     kept: int
     cut: int
     dropped: dict[str, int]
-    """Reason -> number of rows left out: too long, empty, missing, wrong type."""
+    """Reason -> number of rows left out: too long, empty, missing, wrong type, broken tree, and so on."""
     source_tokens: int
     target_tokens: int
     source_unknown: int
@@ -53,34 +57,44 @@ def prepare(rows: Dataset, tokenizers: Tokenizers, settings: DataSettings, split
     """Ids of every usable row.
 
     Args:
-        rows: the columns `source` and `target`, as `load_splits` returns them.
+        rows: the columns `source` and `target`, and for heads from the data also `words` and `heads`, as `load_splits`
+            returns them.
         tokenizers: of source and target.
-        settings: the lengths, and what happens to rows beyond them or without text.
+        settings: the lengths, where trees come from, and what happens to rows beyond the lengths, without text or
+            without a tree.
         split: its name, for messages.
 
     Returns:
         Rows with `input_ids` and `labels`, both with the end token last, and with their texts `source` and `target`, so
-        that a row and its reference stay together whatever was dropped; and the report.
+        that a row and its reference stay together whatever was dropped; with `syntax` also `syntax_heads` and
+        `syntax_nodes`, one per source token; and the report.
 
     Raises:
         ValueError: if a row is refused (split, row, column and reason are named) or no row is left.
     """
     work = _Work(tokenizers, settings, split)
+    if work.syntax is not None and work.syntax.reads_heads and not {"words", "heads"} <= set(rows.column_names):
+        raise ValueError(
+            f"syntax={settings.syntax!r} needs the columns words and heads, and the {split} split has only "
+            f"{', '.join(rows.column_names)}. Load it by `load_splits` with the same settings."
+        )
     ids = ListOf(Value("int32"))
     text = Value("string")
+    trees = {} if work.syntax is None else {"syntax_heads": ids, "syntax_nodes": ids}
     ready = rows.map(
         work,
         with_indices=True,
         batched=True,
         remove_columns=rows.column_names,
-        features=Features({"input_ids": ids, "labels": ids, "source": text, "target": text}),
+        features=Features({"input_ids": ids, **trees, "labels": ids, "source": text, "target": text}),
         load_from_cache_file=False,  # the counts are made on the way
     )
     reasons = ", ".join(f"{number} {reason}" for reason, number in work.dropped.items())
     if len(ready) == 0:
+        first = f" The first: {work.first_dropped}." if work.first_dropped else ""
         raise ValueError(
-            f"no row of the {split} split is left: {reasons or 'it is empty'}. Check source_column, target_column, "
-            "max_source_length and max_target_length."
+            f"no row of the {split} split is left: {reasons or 'it is empty'}.{first} Check source_column, "
+            "target_column, max_source_length, max_target_length and syntax."
         )
     counts = work.counts
     report = PrepareReport(
@@ -104,74 +118,93 @@ class _Work:
         self.tokenizers = {"source": tokenizers.source, "target": tokenizers.target}
         self.limits = {side: getattr(settings, name) for side, name in _LIMITS.items()}
         self.settings = settings
+        self.syntax = Syntax.of(settings)
         self.split = split
         self.counts: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
+        self.first_dropped = ""
 
     def __call__(self, batch: Mapping[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+        columns = ("input_ids", "labels", "source", "target")
+        trees = () if self.syntax is None else ("syntax_heads", "syntax_nodes")
+        out: dict[str, list[Any]] = {name: [] for name in (*columns, *trees)}
         usable = [
-            (index, source, target)
-            for index, source, target in zip(indices, batch["source"], batch["target"], strict=True)
-            if self._is_usable(index, {"source": source, "target": target})
+            place
+            for place, index in enumerate(indices)
+            if self._is_usable(index, {side: batch[side][place] for side in _LIMITS})
         ]
-        out: dict[str, list[Any]] = {"input_ids": [], "labels": [], "source": [], "target": []}
         if not usable:
             return out
-        numbers, sources, targets = zip(*usable, strict=True)
-        encoded = zip(self._encode("source", sources), self._encode("target", targets), strict=True)
-        for index, source, target, (input_ids, labels) in zip(numbers, sources, targets, encoded, strict=True):
-            long = [side for side, ids in (("source", input_ids), ("target", labels)) if self._is_long(side, ids)]
-            if long and self.settings.too_long != "cut":
+        sources = self._encode_sources({name: [values[place] for place in usable] for name, values in batch.items()})
+        targets = encode_texts(self.tokenizers["target"], [batch["target"][place] for place in usable], target=True)
+        for place, source, labels in zip(usable, sources, targets, strict=True):
+            index = indices[place]
+            if isinstance(source, TreeError):
                 self._drop_or_refuse(
-                    self.settings.too_long,
-                    index,
-                    long[0],
-                    "too long",
-                    f"has {len(input_ids if long[0] == 'source' else labels)} tokens, more than "
-                    f"{_LIMITS[long[0]]}={self.limits[long[0]]}. Raise it, or set too_long to cut or drop.",
+                    self.settings.bad_rows, index, "source", source.reason, f"has no tree: {source}", _REPAIR
                 )
                 continue
-            self.counts["cut"] += bool(long)
-            for side, column, ids in (("source", "input_ids", input_ids), ("target", "labels", labels)):
-                tokenizer = self.tokenizers[side]
-                if side in long:
-                    ids = [*ids[: self.limits[side] - 1], tokenizer.eos_token_id]
-                self.counts[f"{side} tokens"] += len(ids)
-                self.counts[f"{side} unknown"] += ids.count(tokenizer.unk_token_id)
-                out[column].append(ids)
-            out["source"].append(source)
-            out["target"].append(target)
+            row = {**source, "labels": labels}
+            if not self._cut_or_drop(index, row):
+                continue
+            for side, column in _IDS.items():
+                self.counts[f"{side} tokens"] += len(row[column])
+                self.counts[f"{side} unknown"] += row[column].count(self.tokenizers[side].unk_token_id)
+                out[side].append(batch[side][place])
+            for name, values in row.items():
+                out[name].append(values)
         return out
+
+    def _encode_sources(self, batch: Mapping[str, list[Any]]) -> list[dict[str, list[int]] | TreeError]:
+        tokenizer = self.tokenizers["source"]
+        if self.syntax is None:
+            return [{"input_ids": ids} for ids in encode_texts(tokenizer, batch["source"])]
+        given = (batch["words"], batch["heads"]) if self.syntax.reads_heads else (batch["source"],)
+        rows = self.syntax.encode(tokenizer, *given)
+        return [row if isinstance(row, TreeError) else vars(row) for row in rows]
+
+    def _cut_or_drop(self, index: int, row: dict[str, list[int]]) -> bool:
+        """Cut what is too long; False where the row is dropped instead."""
+        long = [side for side, limit in self.limits.items() if limit is not None and len(row[_IDS[side]]) > limit]
+        if not long:
+            return True
+        if self.settings.too_long != "cut":
+            tokens, limit = len(row[_IDS[long[0]]]), f"{_LIMITS[long[0]]}={self.limits[long[0]]}"
+            self._drop_or_refuse(
+                self.settings.too_long,
+                index,
+                long[0],
+                "too long",
+                f"has {tokens} tokens, more than {limit}",
+                "Raise it, or set too_long to cut or drop.",
+            )
+            return False
+        if "source" in long and self.syntax is not None:
+            self.dropped["too long to cut a tree"] += 1
+            return False
+        self.counts["cut"] += 1
+        for side in long:
+            row[_IDS[side]] = [*row[_IDS[side]][: self.limits[side] - 1], self.tokenizers[side].eos_token_id]
+        return True
 
     def _is_usable(self, index: int, row: Mapping[str, Any]) -> bool:
         for side, text in row.items():
             if text is None:
-                reason, sentence = "missing", "is missing."
+                reason, sentence = "missing", "is missing"
             elif not isinstance(text, str):
-                reason, sentence = "wrong type", f"is a {type(text).__name__} and must be a text: {text!r:.60}."
+                reason, sentence = "wrong type", f"is a {type(text).__name__} and must be a text: {text!r:.60}"
             elif not text.strip():
-                reason, sentence = "empty", "is empty."
+                reason, sentence = "empty", "is empty"
             else:
                 continue
-            self._drop_or_refuse(
-                self.settings.bad_rows, index, side, reason, f"{sentence} Repair it, or set bad_rows to drop."
-            )
+            self._drop_or_refuse(self.settings.bad_rows, index, side, reason, sentence, _REPAIR)
             return False
         return True
 
-    def _drop_or_refuse(self, choice: str, index: int, side: str, reason: str, sentence: str) -> None:
+    def _drop_or_refuse(self, choice: str, index: int, side: str, reason: str, sentence: str, advice: str) -> None:
+        column = getattr(self.settings, f"{side}_column")
+        what = f"row {index} (counted from 0) of the {self.split} split: column {column!r} {sentence}"
         if choice == "refuse":
-            column = getattr(self.settings, f"{side}_column")
-            raise ValueError(f"row {index} (counted from 0) of the {self.split} split: column {column!r} {sentence}")
+            raise ValueError(f"{what}. {advice}")
+        self.first_dropped = self.first_dropped or what
         self.dropped[reason] += 1
-
-    def _encode(self, side: str, texts: tuple[str, ...]) -> list[list[int]]:
-        tokenizer: PreTrainedTokenizerBase = self.tokenizers[side]
-        key = "text" if side == "source" else "text_target"  # some tokenizers mark the language of each side
-        encoded = tokenizer(**{key: list(texts)}, return_attention_mask=False, verbose=False)["input_ids"]
-        end = tokenizer.eos_token_id
-        return [ids if ids and ids[-1] == end else [*ids, end] for ids in encoded]
-
-    def _is_long(self, side: str, ids: list[int]) -> bool:
-        limit = self.limits[side]
-        return limit is not None and len(ids) > limit

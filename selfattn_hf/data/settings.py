@@ -9,6 +9,7 @@ from typing import Literal, get_args
 TooLong = Literal["cut", "drop", "refuse"]
 BadRows = Literal["drop", "refuse"]
 TokenizerType = Literal["bpe", "unigram", "word"]
+SyntaxName = Literal["column", "grammar", "conllu", "parser", "chain", "flat", "random"]
 
 SPLITS = ("train", "validation", "test")
 
@@ -25,15 +26,15 @@ class DataSettings:
     """
 
     dataset: str | list[str] | dict[str, str | list[str]]
-    """Hub id, local folder, file or list of files (JSONL, CSV, TSV, parquet), or split -> files."""
+    """Hub id, local folder, file or list of files (JSONL, CSV, TSV, parquet, CoNLL-U), or split -> files."""
     dataset_config: str | None = None
     """Name of one configuration of the data set, where it has several."""
     dataset_revision: str | None = None
     """Commit, tag or branch of a data set on the Hub."""
     source_column: str = "source"
-    """Column with the input, or a key inside a `translation` column."""
+    """Column with the input, or a key inside a `translation` column; lists of words are joined by spaces."""
     target_column: str = "target"
-    """Column with the output, or a key inside a `translation` column."""
+    """Column with the output, or a key inside a `translation` column; lists of words are joined by spaces."""
     train_split: str = "train"
     """Split to train on; a slice such as `train[:95%]` works too."""
     validation_split: str | None = None
@@ -45,9 +46,11 @@ class DataSettings:
     max_target_length: int | None = 256
     """Most tokens of an output, its end token included; null: no limit."""
     too_long: TooLong = "cut"
-    """What happens to a row over these lengths: cut it, drop it, or refuse the data."""
+    """What happens to a row over these lengths: cut it, drop it, or refuse the data. A source with a tree is dropped
+    instead of cut, because what is left of a tree is none."""
     bad_rows: BadRows = "drop"
-    """What happens to a row that is empty, missing or no text: drop and count it, or refuse the data."""
+    """What happens to a row that is empty, missing or no text, or has no tree: drop and count it, or refuse the
+    data."""
     max_train_rows: int | None = None
     """Only the first so many rows of the training split."""
     max_eval_rows: int | None = None
@@ -62,12 +65,21 @@ class DataSettings:
     """One vocabulary for source and target, or one each (which needs `tie_word_embeddings: false`)."""
     lowercase: bool = False
     """Lower-case all text in the trained tokenizer."""
+    syntax: SyntaxName | None = None
+    """Where the trees come from that a `tree_*` encoding reads: heads in a column or in CoNLL-U files, beside a source
+    of words; the grammar of SCAN; the parser Stanza. Controls: each token under the one before it, all under the first,
+    a random tree that the text decides."""
+    syntax_column: str = "head"
+    """For `syntax: column`: each word's head as Universal Dependencies count it, from 1 on, and 0 for the root."""
+    syntax_language: str = "en"
+    """For `syntax: parser`: the language of the source."""
 
     def __post_init__(self) -> None:
         self._check_dataset()
         for name, legal in (("too_long", TooLong), ("bad_rows", BadRows), ("tokenizer_type", TokenizerType)):
             if getattr(self, name) not in get_args(legal):
                 raise ValueError(f"{name} must be one of {', '.join(get_args(legal))}; got {getattr(self, name)!r}.")
+        self._check_syntax()
         for name, least in (
             ("max_source_length", 2),  # one token and the end token
             ("max_target_length", 2),
@@ -98,13 +110,41 @@ class DataSettings:
                     "of them. Set train_split to one of these names."
                 )
 
+    def _check_syntax(self) -> None:
+        if self.syntax is not None and self.syntax not in get_args(SyntaxName):
+            raise ValueError(f"syntax must be one of {', '.join(get_args(SyntaxName))} or null; got {self.syntax!r}.")
+        conllu = is_conllu(self.dataset)
+        if self.syntax == "conllu" and not conllu:
+            raise ValueError(
+                f"syntax='conllu' reads the trees of .conllu files, and dataset={self.dataset!r} names none. Name "
+                "some, or set syntax to column."
+            )
+        if self.syntax == "column" and conllu:
+            raise ValueError(
+                f"syntax='column' is for other data: the trees of dataset={self.dataset!r} stand in .conllu files. Set "
+                "syntax to conllu."
+            )
+
     def _refuse_settings_that_do_nothing(self) -> None:
+        default = {field.name: field.default for field in fields(self)}
+        for name, needs in (("syntax_column", "column"), ("syntax_language", "parser")):
+            if getattr(self, name) != default[name] and self.syntax != needs:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} would do nothing with syntax={self.syntax!r}: it is for "
+                    f"syntax={needs!r}. Remove one of the two."
+                )
         if self.tokenizer is None:
             return
-        default = {field.name: field.default for field in fields(self)}
         for name in ("tokenizer_type", "tokenizer_vocab_size", "tokenizer_shared", "lowercase"):
             if getattr(self, name) != default[name]:
                 raise ValueError(
                     f"{name}={getattr(self, name)!r} is for a tokenizer that is trained, and "
                     f"tokenizer={self.tokenizer!r} is loaded as it is. Remove one of the two."
                 )
+
+
+def is_conllu(dataset: str | list[str] | dict[str, str | list[str]]) -> bool:
+    """Whether the data are CoNLL-U files, gzipped ones too."""
+    groups = dataset.values() if isinstance(dataset, dict) else [dataset]
+    names = [name for group in groups for name in ([group] if isinstance(group, str) else group)]
+    return any(name.lower().endswith((".conllu", ".conllu.gz")) for name in names)

@@ -15,6 +15,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from .settings import DataSettings
+from .syntax import Syntax
 
 PAD, BOS, EOS, UNK = "<pad>", "<s>", "</s>", "<unk>"
 SPECIAL_TOKENS = [PAD, BOS, EOS, UNK]  # their ids are 0, 1, 2, 3
@@ -22,6 +23,8 @@ SPECIAL_TOKENS = [PAD, BOS, EOS, UNK]  # their ids are 0, 1, 2, 3
 # Written into the source tokenizer's file: where, beside it, the target's tokenizer lies. A marker and not a search, so
 # that a folder on the Hub needs no extra request and a missing subfolder is noticed.
 TARGET_FOLDER = "target_tokenizer"
+# Written there too: how the trees of the source are made. The model cannot say it, and is of no use without it.
+SYNTAX, SYNTAX_LANGUAGE = "syntax", "syntax_language"
 
 _BYTES = pre_tokenizers.ByteLevel.alphabet()
 _SMALLEST_BYTE_VOCABULARY = len(SPECIAL_TOKENS) + len(_BYTES)
@@ -31,12 +34,18 @@ _SMALLEST_BYTE_VOCABULARY = len(SPECIAL_TOKENS) + len(_BYTES)
 class Tokenizers:
     """The tokenizer of the source and that of the target; one object where both share a vocabulary.
 
+    Attributes:
+        source: text -> ids.
+        target: ids -> text.
+        syntax: how the trees of the source are made, for a model that reads them; else None.
+
     Raises:
         ValueError: if a tokenizer has no padding or end token, or the two pad with different ids.
     """
 
     source: PreTrainedTokenizerBase
     target: PreTrainedTokenizerBase
+    syntax: Syntax | None = None
 
     def __post_init__(self) -> None:
         for tokenizer in (self.source, self.target):
@@ -75,7 +84,12 @@ class Tokenizers:
 
     def save(self, folder: str | Path) -> None:
         """Write both into a folder: the source's at its root, a separate target's in `target_tokenizer/`."""
-        self.source.init_kwargs.pop(TARGET_FOLDER, None)
+        for marker in (TARGET_FOLDER, SYNTAX, SYNTAX_LANGUAGE):
+            self.source.init_kwargs.pop(marker, None)
+        if self.syntax is not None:
+            self.source.init_kwargs[SYNTAX] = self.syntax.name
+            if self.syntax.name == "parser":
+                self.source.init_kwargs[SYNTAX_LANGUAGE] = self.syntax.language
         if not self.shared:
             self.target.save_pretrained(str(Path(folder) / TARGET_FOLDER))
             self.source.init_kwargs[TARGET_FOLDER] = TARGET_FOLDER
@@ -94,8 +108,11 @@ def load_tokenizers(folder_or_id: str | Path, *, revision: str | None = None) ->
         ValueError: if a tokenizer has no padding or end token.
     """
     source = _load(str(folder_or_id), revision)
-    subfolder = source.init_kwargs.get(TARGET_FOLDER)
-    return Tokenizers(source, source if subfolder is None else _load(str(folder_or_id), revision, subfolder))
+    marks = source.init_kwargs
+    subfolder = marks.get(TARGET_FOLDER)
+    target = source if subfolder is None else _load(str(folder_or_id), revision, subfolder)
+    syntax = Syntax(marks[SYNTAX], marks.get(SYNTAX_LANGUAGE, Syntax.language)) if SYNTAX in marks else None
+    return Tokenizers(source, target, syntax)
 
 
 def _load(name: str, revision: str | None, subfolder: str = "") -> PreTrainedTokenizerBase:
@@ -111,7 +128,7 @@ def train_tokenizers(settings: DataSettings, train: Dataset) -> Tokenizers:
     """Tokenizers trained on the texts of the training split; rows that are no text are passed over.
 
     Args:
-        settings: type and size of the vocabulary, shared or not, lower case or not.
+        settings: type and size of the vocabulary, shared or not, lower case or not; how trees are made.
         train: rows with the columns `source` and `target`.
 
     Raises:
@@ -119,8 +136,8 @@ def train_tokenizers(settings: DataSettings, train: Dataset) -> Tokenizers:
     """
     if settings.tokenizer_shared:
         shared = _train(settings, train, ("source", "target"))
-        return Tokenizers(shared, shared)
-    return Tokenizers(_train(settings, train, ("source",)), _train(settings, train, ("target",)))
+        return Tokenizers(shared, shared, Syntax.of(settings))
+    return Tokenizers(_train(settings, train, ("source",)), _train(settings, train, ("target",)), Syntax.of(settings))
 
 
 def _texts(rows: Dataset, columns: tuple[str, ...], batch_size: int = 1000) -> Iterator[list[str]]:

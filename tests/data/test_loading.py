@@ -135,7 +135,7 @@ def test_only_the_splits_asked_for_are_returned_and_limits_apply(tmp_path):
     ],
 )
 def test_what_the_data_do_not_have_is_refused_by_name(tmp_path, given, message):
-    rows = [{"source": "a", "target": "b", "number": 3, "words": ["c"]}]
+    rows = [{"source": "a", "target": "b", "number": 3, "words": ["c d", "e"]}]
     files = [write_jsonl(tmp_path / f"{name}.jsonl", rows) for name in ("train", "test")]
     with pytest.raises(ValueError, match=message):
         load_splits(DataSettings(**{"dataset": files, **given}))
