@@ -1,6 +1,5 @@
 """The scripts as people call them."""
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -13,18 +12,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "scripts"
-
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def cli():
-    return load("_cli")
 
 
 def call(*words, cwd=None):
@@ -143,24 +130,6 @@ def test_names_and_values_are_read_in_every_spelling(cli, words, positional, nam
 def test_what_cannot_be_read_is_refused(cli, words):
     with pytest.raises(cli.UsageError):
         cli.parse(words)
-
-
-@pytest.fixture
-def in_process(monkeypatch, capsys):
-    """Call a script without a process of its own: exit code, output, errors."""
-
-    def call_here(name, *words):
-        monkeypatch.syspath_prepend(str(SCRIPTS))
-        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, words)])
-        script, code = load(name), 0
-        try:
-            script._cli.run(script.main)
-        except SystemExit as stop:
-            code = stop.code
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call_here
 
 
 @pytest.fixture
