@@ -90,8 +90,8 @@ def _match(name: str, config: SelfAttnConfig, target: int, tolerance: float) -> 
     """The first candidate that is near enough."""
     before, tried = count_parameters(config), list[Matched]()
     for candidate in _candidates(config, target):
-        sizes = {size: (getattr(config, size), getattr(candidate, size)) for size in SIZES}
-        changed = {size: pair for size, pair in sizes.items() if pair[0] != pair[1]}
+        pairs = {size: (getattr(config, size), getattr(candidate, size)) for size in SIZES}
+        changed = {size: pair for size, pair in pairs.items() if pair[0] != pair[1]}
         tried.append(Matched(candidate, before, count_parameters(candidate), target, changed))
         if abs(tried[-1].difference) < tolerance:
             return tried[-1]
