@@ -1,4 +1,4 @@
-"""CoNLL-U files, in which Universal Dependencies are published, as a data set with one row per sentence.
+"""CoNLL-U files, in which Universal Dependencies are published: one row per sentence.
 
 Columns: `tokens`, `lemmas`, `upos`, `xpos`, `head` and `deprel`, lists of texts with one entry per syntactic word; and
 the comments of a sentence, such as `sent_id`, `text` or `text_en`, one text each. A multi-word token ("3-4 don't") and
@@ -12,10 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
 
-from datasets import DatasetInfo, Features, GeneratorBasedBuilder, List, SplitGenerator, Value
-
 # Column -> field of the package conllu.
-_FIELDS = {"tokens": "form", "lemmas": "lemma", "upos": "upos", "xpos": "xpos", "head": "head", "deprel": "deprel"}
+WORD_COLUMNS = {"tokens": "form", "lemmas": "lemma", "upos": "upos", "xpos": "xpos", "head": "head", "deprel": "deprel"}
 _COMMENT = re.compile(r"#\s*([^=]*[^=\s])\s*=")
 
 
@@ -34,9 +32,9 @@ def read_conllu(path: str | Path) -> Iterator[dict[str, Any]]:
                 if [word["id"] for word in words] != list(range(1, len(words) + 1)):
                     raise ValueError(f"{path}, sentence {number}: its words must be numbered 1, 2, 3, ... Repair it.")
                 row: dict[str, Any] = {name: text for name, text in sentence.metadata.items() if text is not None}
-                if clash := sorted(set(row) & set(_FIELDS)):
+                if clash := sorted(set(row) & set(WORD_COLUMNS)):
                     raise ValueError(f"{path}, sentence {number}: its comment {clash[0]!r} has the name of a column.")
-                for column, field in _FIELDS.items():
+                for column, field in WORD_COLUMNS.items():
                     row[column] = ["_" if word.get(field) is None else str(word[field]) for word in words]
                 yield row
         except broken as error:
@@ -45,30 +43,12 @@ def read_conllu(path: str | Path) -> Iterator[dict[str, Any]]:
             raise ValueError(f"{path} is not UTF-8 ({error.reason}). Save the file as UTF-8.") from None
 
 
-class ConlluBuilder(GeneratorBasedBuilder):
-    """What the datasets library reads CoNLL-U files with; `data_files` gives the files of each split."""
-
-    def _info(self) -> DatasetInfo:
-        _package()  # a missing package should be named before anything is read
-        names: dict[str, None] = {}
-        for files in self.config.data_files.values():
-            for file in files:
-                with _open(file) as lines:
-                    names |= dict.fromkeys(match[1] for line in lines if (match := _COMMENT.match(line)))
-        words = {column: List(Value("string")) for column in _FIELDS}
-        comments = {name: Value("string") for name in names if name not in words}
-        return DatasetInfo(features=Features({**words, **comments}))
-
-    def _split_generators(self, dl_manager: Any) -> list[SplitGenerator]:
-        return [
-            SplitGenerator(name=split, gen_kwargs={"files": list(files)})
-            for split, files in self.config.data_files.items()
-        ]
-
-    def _generate_examples(self, files: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-        for file in files:
-            for number, row in enumerate(read_conllu(file)):
-                yield f"{file}:{number}", {name: row.get(name) for name in self.info.features}
+def comment_names(path: str | Path) -> list[str]:
+    """The names of all comments of a file, in the order of their first sentences."""
+    _package()  # a missing package should be named before anything is read
+    with _open(path) as lines:
+        names = dict.fromkeys(match[1] for line in lines if (match := _COMMENT.match(line)))
+    return [name for name in names if name not in WORD_COLUMNS]
 
 
 def _open(path: str | Path) -> TextIO:

@@ -9,7 +9,7 @@ from typing import Any
 
 from datasets import Features, Value
 
-from .conllu_files import ConlluBuilder
+from .conllu_builder import ConlluBuilder
 
 # Suffix -> loader of the datasets library, or a class of ours, and its options. In CSV and TSV a text stays a text:
 # neither "null" nor "NA" is missing, and in TSV a quotation mark is a character as any other.

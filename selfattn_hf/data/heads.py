@@ -32,9 +32,9 @@ def check_heads(heads: Sequence[Any] | None, words: Sequence[str]) -> list[int]:
         >>> check_heads(["2", "0"], ["old", "cats"])
         [1, 1]
     """
-    if heads is None or len(heads) != len(words):
-        given = "none" if heads is None else str(len(heads))
-        raise TreeError(f"its {len(words)} words need as many heads, and there are {given}")
+    if not isinstance(heads, Sequence) or isinstance(heads, str) or len(heads) != len(words):
+        given = f"{len(heads)} are given" if isinstance(heads, list | tuple) else f"{heads!r} is given"
+        raise TreeError(f"its {len(words)} words need a list of as many heads, and {given}")
     numbers = [_number(head, place, words) for place, head in enumerate(heads)]
     roots = [place for place, number in enumerate(numbers) if number == 0]
     if not roots:

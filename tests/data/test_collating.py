@@ -90,6 +90,46 @@ def test_an_empty_row_is_refused(collate, column):
         collate([ROWS[0], {**ROWS[1], column: []}])
 
 
+TREES = [
+    {**ROWS[0], "syntax_heads": [1, 1, -1], "syntax_nodes": [0, 1, -1]},
+    {**ROWS[1], "syntax_heads": [0, -1], "syntax_nodes": [0, -1]},
+]
+
+
+def test_trees_are_padded_as_the_source_and_padding_is_in_none(collate):
+    batch = collate(TREES)
+    assert batch["syntax_heads"].tolist() == [[1, 1, -1], [0, -1, -1]]
+    assert batch["syntax_nodes"].tolist() == [[0, 1, -1], [0, -1, -1]]
+    assert batch["syntax_heads"].dtype == batch["syntax_nodes"].dtype == torch.long
+    rest = {name: tensor.tolist() for name, tensor in batch.items() if not name.startswith("syntax")}
+    assert rest == {name: tensor.tolist() for name, tensor in collate(ROWS).items()}
+    wide = Seq2SeqCollator(0, 1, 10, pad_to_multiple_of=8)(TREES)
+    assert wide["syntax_heads"].shape == wide["input_ids"].shape == (2, 8)
+    assert wide["syntax_heads"][:, 3:].eq(-1).all()
+
+
+def test_heads_may_come_without_nodes_and_trees_without_labels(collate):
+    rows = [{name: row[name] for name in ("input_ids", "syntax_heads")} for row in TREES]
+    assert set(collate(rows)) == {"input_ids", "attention_mask", "syntax_heads"}
+
+
+@pytest.mark.parametrize("name", ["syntax_heads", "syntax_nodes"])
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ([0], r"of row 1 of a batch have shape \(1,\), and its source has 2 tokens"),
+        ([[0, -1]], r"of row 1 of a batch have shape \(1, 2\)"),
+        ([2, -1], "of row 1 of a batch hold 2, and the places of its tokens go from 0 to 1"),
+        ([0, -2], "of row 1 of a batch hold -2"),
+        (None, "1 of the 2 rows of a batch have"),
+    ],
+)
+def test_heads_that_are_not_one_per_token_of_the_row_are_refused(collate, name, values, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        collate([TREES[0], {**TREES[1], name: values}])
+    assert name in str(caught.value)
+
+
 def test_no_rows_make_no_batch(collate):
     with pytest.raises(ValueError, match="at least one row"):
         collate([])

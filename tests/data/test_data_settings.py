@@ -29,6 +29,7 @@ def test_the_defaults_are_legal():
         ("max_source_length", 12.5),
         ("dataset", ""),
         ("dataset", []),
+        ("syntax", "colum"),
     ],
 )
 def test_an_illegal_value_is_refused_by_the_name_of_its_field(field, value):
@@ -49,6 +50,25 @@ def test_a_setting_for_training_a_tokenizer_is_refused_beside_a_loaded_one(field
 def test_source_and_target_cannot_be_the_same_column():
     with pytest.raises(ValueError, match="both are 'text'"):
         DataSettings(dataset="any", source_column="text", target_column="text")
+
+
+@pytest.mark.parametrize("dataset", ["a.conllu", ["a.conllu", "b.conllu.gz"], {"train": ["a.conllu"]}])
+def test_trees_of_conllu_files_are_asked_for_by_their_own_name(dataset):
+    assert DataSettings(dataset=dataset, syntax="conllu").syntax == "conllu"
+    with pytest.raises(ValueError, match="stand in .conllu files. Set syntax to conllu"):
+        DataSettings(dataset=dataset, syntax="column")
+    with pytest.raises(ValueError, match="syntax='conllu' reads the trees of .conllu files"):
+        DataSettings(dataset="any", syntax="conllu")
+
+
+@pytest.mark.parametrize(
+    ("given", "needs"), [({"syntax_column": "en_head"}, "column"), ({"syntax_language": "de"}, "parser")]
+)
+def test_a_syntax_setting_that_would_do_nothing_is_refused(given, needs):
+    assert DataSettings(dataset="any", syntax=needs, **given).syntax == needs
+    for other in (None, "chain"):
+        with pytest.raises(ValueError, match=f"{next(iter(given))}=.* would do nothing .*syntax='{needs}'"):
+            DataSettings(dataset="any", syntax=other, **given)
 
 
 def test_files_by_split_need_the_training_split():

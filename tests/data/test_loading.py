@@ -141,6 +141,20 @@ def test_what_the_data_do_not_have_is_refused_by_name(tmp_path, given, message):
         load_splits(DataSettings(**{"dataset": files, **given}))
 
 
+def test_lists_of_words_are_read_as_text_and_lists_of_texts_are_refused(tmp_path):
+    rows = [{"words": ["old", "cats"], "tags": ["ADJ", "NOUN"]}, {"words": None, "tags": ["X", None]}]
+    columns = {"source_column": "words", "target_column": "tags"}
+    splits = load_splits(DataSettings(dataset=[write_jsonl(tmp_path / "train.jsonl", rows)], **columns))
+    assert splits["train"].to_list() == [{"source": "old cats", "target": "ADJ NOUN"}, {"source": None, "target": None}]
+    captions = [{"words": ["old", "cats"], "tags": ["old cats", "two cats"]}]
+    with pytest.raises(
+        ValueError, match="target_column='tags' holds lists, and 'old cats' in one of them is not one word"
+    ):
+        load_splits(
+            DataSettings(dataset=[write_jsonl(tmp_path / "test.jsonl", captions)], train_split="test", **columns)
+        )
+
+
 def test_missing_files_and_folders_are_named():
     with pytest.raises(FileNotFoundError, match=r"no_such\.jsonl.*does not exist"):
         load_splits(DataSettings(dataset=["no_such.jsonl"]))
