@@ -5,9 +5,19 @@ Importing this package registers the model with transformers' Auto classes.
 
 from typing import TYPE_CHECKING, Any
 
-from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
+import transformers
 
-from .model import SelfAttnConfig, SelfAttnForConditionalGeneration, SelfAttnModel, make_cache
+from .model import (
+    SelfAttnConfig,
+    SelfAttnEncoderModel,
+    SelfAttnForCausalLM,
+    SelfAttnForConditionalGeneration,
+    SelfAttnForQuestionAnswering,
+    SelfAttnForSequenceClassification,
+    SelfAttnForTokenClassification,
+    SelfAttnModel,
+    make_cache,
+)
 from .model.configuration_selfattn import VERSION as __version__
 
 if TYPE_CHECKING:
@@ -15,16 +25,29 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SelfAttnConfig",
+    "SelfAttnEncoderModel",
+    "SelfAttnForCausalLM",
     "SelfAttnForConditionalGeneration",
+    "SelfAttnForQuestionAnswering",
+    "SelfAttnForSequenceClassification",
+    "SelfAttnForTokenClassification",
     "SelfAttnModel",
     "Translator",
     "__version__",
     "make_cache",
 ]
 
-AutoConfig.register(SelfAttnConfig.model_type, SelfAttnConfig, exist_ok=True)
-AutoModel.register(SelfAttnConfig, SelfAttnModel, exist_ok=True)
-AutoModelForSeq2SeqLM.register(SelfAttnConfig, SelfAttnForConditionalGeneration, exist_ok=True)
+transformers.AutoConfig.register(SelfAttnConfig.model_type, SelfAttnConfig, exist_ok=True)
+for _model in (
+    SelfAttnModel,
+    SelfAttnForConditionalGeneration,
+    SelfAttnForCausalLM,
+    SelfAttnEncoderModel,
+    SelfAttnForSequenceClassification,
+    SelfAttnForTokenClassification,
+    SelfAttnForQuestionAnswering,
+):
+    getattr(transformers, _model._auto_class).register(SelfAttnConfig, _model, exist_ok=True)
 
 
 def __getattr__(name: str) -> Any:

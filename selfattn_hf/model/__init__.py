@@ -1,7 +1,24 @@
 """The suitcase: everything that travels to the Hub beside the weights."""
 
+from .causal_lm import SelfAttnForCausalLM
 from .configuration_selfattn import SelfAttnConfig
+from .encoder_heads import (
+    SelfAttnEncoderModel,
+    SelfAttnForQuestionAnswering,
+    SelfAttnForSequenceClassification,
+    SelfAttnForTokenClassification,
+)
 from .layers import make_cache
 from .modeling_selfattn import SelfAttnForConditionalGeneration, SelfAttnModel
 
-__all__ = ["SelfAttnConfig", "SelfAttnForConditionalGeneration", "SelfAttnModel", "make_cache"]
+__all__ = [
+    "SelfAttnConfig",
+    "SelfAttnEncoderModel",
+    "SelfAttnForCausalLM",
+    "SelfAttnForConditionalGeneration",
+    "SelfAttnForQuestionAnswering",
+    "SelfAttnForSequenceClassification",
+    "SelfAttnForTokenClassification",
+    "SelfAttnModel",
+    "make_cache",
+]

@@ -12,6 +12,8 @@ import torch
 from torch import LongTensor, Tensor, nn
 from transformers.cache_utils import Cache, CacheLayerMixin
 
+from .trees import Tree
+
 
 @dataclass(frozen=True)
 class Places:
@@ -25,14 +27,18 @@ class Places:
     Attributes:
         queries: [B or 1, Q] place of each new token.
         keys: [B or 1, K] place of each visible token.
-        packed: [N] index of each real token in the flattened rectangle [B * Q]; None where nothing is packed.
         shape: (B, Q), the rectangle.
+        packed: [N] index of each real token in the flattened rectangle [B * Q]; None where nothing is packed.
+        shift: [B, 1] place at which each row starts, for encodings of places that are not relative; None: 0.
+        tree: the trees over the tokens of each row, where an encoding reads them.
     """
 
     queries: Tensor
     keys: Tensor
     shape: tuple[int, int]
     packed: Tensor | None = None
+    shift: Tensor | None = None
+    tree: Tree | None = None
 
     @classmethod
     def count(
@@ -75,6 +81,20 @@ class Places:
         """[B, Q, ...] -> [1, N, ...]; the inverse of `lay_out`."""
         return x if self.packed is None else x.flatten(0, 1).index_select(0, self.packed)[None]
 
+    def blocks(self, queries: Tensor, keys: Tensor) -> "Places":
+        """The places of blocks of tokens, each block a row of its own.
+
+        Args:
+            queries: [n, q] index of the new tokens of each of n blocks.
+            keys: [n, k] index of the visible tokens that each block looks at.
+
+        Returns:
+            Places with queries [B * n or n, q] and keys [B * n or n, k], the blocks of a row one after the other.
+        """
+        asking, asked = self.queries[:, queries].flatten(0, 1), self.keys[:, keys].flatten(0, 1)
+        tree = None if self.tree is None else self.tree.blocks(queries, keys)
+        return Places(asking, asked, (self.shape[0] * len(queries), queries.shape[1]), tree=tree)
+
 
 class PositionalEncoding(nn.Module):
     """How order enters. Three doors, each closed unless a subclass opens it. `none` is this class itself.
@@ -105,17 +125,18 @@ class TokenMixer(nn.Module):
 
     Args:
         config: the switches.
-        layer_idx: index of the layer, where its state lies in the cache.
         causal: True where no token may see a later one.
     """
 
-    cache_layer: type[CacheLayerMixin]  # what one layer remembers while decoding
-
-    def __init__(self, config: Any, layer_idx: int, causal: bool) -> None:
+    def __init__(self, config: Any, causal: bool) -> None:
         super().__init__()
-        self.layer_idx = layer_idx
         self.causal = causal
         self.order_in_every_block = config.position_injection == "block"
+
+    @staticmethod
+    def cache_layer(config: Any) -> CacheLayerMixin:
+        """An empty memory of what one layer needs while decoding."""
+        return StateCacheLayer()
 
     @staticmethod
     def make_mask(config: Any, x: Tensor, padding: Tensor | None, cache: Cache | None, causal: bool) -> Any:
@@ -134,9 +155,31 @@ class TokenMixer(nn.Module):
         return None if padding is None else padding[:, -x.shape[1] :]
 
     def forward(
-        self, x: Tensor, *, mask: Any, position: PositionalEncoding, places: Places, cache: Cache | None = None
+        self,
+        x: Tensor,
+        *,
+        mask: Any,
+        position: PositionalEncoding,
+        places: Places,
+        cache: Cache | None = None,
+        layer_idx: int = 0,
+        inputs: Tensor | None = None,
     ) -> Tensor:
-        """Mix tokens [B, Q, D] or packed [1, N, D]; returns a plain tensor of the same shape."""
+        """Mix tokens.
+
+        Args:
+            x: [B, Q, D] or packed [1, N, D].
+            mask: what `make_mask` made.
+            position: how order enters.
+            places: where the tokens stand.
+            cache: what earlier passes left.
+            layer_idx: where this layer's memory lies in the cache.
+            inputs: what the stack was given, in the shape of x, where keys and values are made of it
+                (`attend_to="embeddings"`); a mixer without affinities has no use for it.
+
+        Returns:
+            A plain tensor of the shape of x.
+        """
         raise TypeError("a TokenMixer mixes tokens in forward")
 
     def ordered(self, x: Tensor, position: PositionalEncoding, places: Places) -> Tensor:

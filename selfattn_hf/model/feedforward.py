@@ -5,11 +5,18 @@ mixers, makes something new of them.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": nn.functional.relu, "gelu": nn.functional.gelu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": nn.functional.relu,
+    "gelu": nn.functional.gelu,
+    "silu": nn.functional.silu,
+    "swiglu": nn.functional.silu,
+    "geglu": partial(nn.functional.gelu, approximate="tanh"),  # as T5 1.1 was trained
+}
 
 
 class FeedForward(nn.Module):
@@ -18,8 +25,8 @@ class FeedForward(nn.Module):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[config.feedforward]
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.bias)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """[.., D] -> [.., D]."""
@@ -27,18 +34,25 @@ class FeedForward(nn.Module):
 
 
 class GatedFeedForward(nn.Module):
-    """W2 (silu(Wg x) * W1 x), SwiGLU (Shazeer 2020, https://arxiv.org/abs/2002.05202)."""
+    """W2 (act(Wg x) * W1 x), with SiLU or GELU (Shazeer 2020, https://arxiv.org/abs/2002.05202); it has no biases."""
 
     def __init__(self, config: Any) -> None:
         super().__init__()
+        self.activation = ACTIVATIONS[config.feedforward]
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """[.., D] -> [.., D]."""
-        return self.down_proj(nn.functional.silu(self.gate_proj(x)) * self.up_proj(x))
+        return self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
 
 
 # `none` has no entry: a feed-forward that is switched off is absent.
-FEEDFORWARDS: dict[str, type[nn.Module]] = {"relu": FeedForward, "gelu": FeedForward, "swiglu": GatedFeedForward}
+FEEDFORWARDS: dict[str, type[nn.Module]] = {
+    "relu": FeedForward,
+    "gelu": FeedForward,
+    "silu": FeedForward,
+    "swiglu": GatedFeedForward,
+    "geglu": GatedFeedForward,
+}

@@ -13,7 +13,7 @@ Every step is a `Residual`. A layer never asks what kind of part it holds; a par
 from typing import Any
 
 from torch import Tensor, nn
-from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+from transformers.cache_utils import Cache, DynamicCache, EncoderDecoderCache
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention import CrossAttention, SelfAttentionMixer
@@ -29,6 +29,14 @@ MIXERS: dict[str, type[TokenMixer]] = {
 }
 
 
+NORMS: dict[str, type[nn.Module]] = {"layer_norm": nn.LayerNorm, "rms_norm": nn.RMSNorm}
+
+
+def make_norm(config: Any) -> nn.Module:
+    """The norm of the config, over the width of a state."""
+    return NORMS[config.norm_type](config.hidden_size, eps=config.norm_eps)
+
+
 class Residual(nn.Module):
     """x + dropout(sublayer(norm(x))) before, norm(x + dropout(sublayer(x))) after; norm and sum can be switched off.
 
@@ -38,13 +46,18 @@ class Residual(nn.Module):
     def __init__(self, config: Any, sublayer: nn.Module) -> None:
         super().__init__()
         self.sublayer = sublayer
-        self.before = nn.LayerNorm(config.hidden_size) if config.norm == "pre" else None
-        self.after = nn.LayerNorm(config.hidden_size) if config.norm == "post" else None
+        self.before = make_norm(config) if config.norm == "pre" else None
+        self.after = make_norm(config) if config.norm == "post" else None
         self.dropout = nn.Dropout(config.dropout)
         self.residual = config.residual
 
-    def forward(self, x: Tensor, **kwargs: Any) -> Tensor:
-        """[.., D] -> [.., D]; keywords go to the sublayer."""
+    def forward(self, x: Tensor, inputs: Tensor | None = None, **kwargs: Any) -> Tensor:
+        """[.., D] -> [.., D]; `inputs`, which takes the place of x in keys and values, is normed like x.
+
+        Keywords go to the sublayer.
+        """
+        if inputs is not None:
+            kwargs["inputs"] = inputs if self.before is None else self.before(inputs)
         y = x if self.before is None else self.before(x)
         y = self.dropout(self.sublayer(y, **kwargs))
         y = x + y if self.residual else y
@@ -54,42 +67,50 @@ class Residual(nn.Module):
 class EncoderLayer(GradientCheckpointingLayer):
     """mix -> think."""
 
-    def __init__(self, config: Any, layer_idx: int) -> None:
+    def __init__(self, config: Any, mixer: str) -> None:
         super().__init__()
-        self.mix = Residual(config, MIXERS[config.encoder_mixer](config, layer_idx, causal=False))
+        self.mix = Residual(config, MIXERS[mixer](config, causal=False))
         self.think = make_think(config)
 
-    def forward(self, x: Tensor, *, mask: Any, position: PositionalEncoding, places: Places) -> Tensor:
-        """[B, S, D] or packed [1, N, D] -> the same shape."""
-        x = self.mix(x, mask=mask, position=position, places=places)
+    def forward(
+        self, x: Tensor, inputs: Tensor | None, *, mask: Any, position: PositionalEncoding, places: Places
+    ) -> Tensor:
+        """[B, S, D] or packed [1, N, D] -> the same shape; `inputs` see `TokenMixer`."""
+        x = self.mix(x, inputs, mask=mask, position=position, places=places)
         return x if self.think is None else self.think(x)
 
 
 class DecoderLayer(GradientCheckpointingLayer):
-    """mix -> read -> think."""
+    """mix -> read -> think; a decoder alone has nothing to read."""
 
-    def __init__(self, config: Any, layer_idx: int) -> None:
+    def __init__(self, config: Any, mixer: str) -> None:
         super().__init__()
-        self.mix = Residual(config, MIXERS[config.decoder_mixer](config, layer_idx, causal=config.future_mask))
-        self.read = Residual(config, CrossAttention(config, layer_idx))
+        self.mix = Residual(config, MIXERS[mixer](config, causal=config.future_mask))
+        self.read = Residual(config, CrossAttention(config)) if config.is_encoder_decoder else None
         self.think = make_think(config)
 
     def forward(
         self,
         x: Tensor,
-        source: Tensor,
+        inputs: Tensor | None,
+        source: Tensor | None,
         *,
         mask: Any,
         position: PositionalEncoding,
         places: Places,
         source_mask: Any,
-        source_places: Places,
-        cache: EncoderDecoderCache | None = None,
+        source_places: Places | None,
+        cache: Cache | None,
+        layer_idx: int,
     ) -> Tensor:
         """Targets [B, Q, D] and sources [B, S, D], each as it is or packed -> the shape of the targets."""
-        past = None if cache is None else cache.self_attention_cache
-        x = self.mix(x, mask=mask, position=position, places=places, cache=past)
-        x = self.read(x, source=source, mask=source_mask, places=places, source_places=source_places, cache=cache)
+        own = cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
+        x = self.mix(x, inputs, mask=mask, position=position, places=places, cache=own, layer_idx=layer_idx)
+        if self.read is not None:
+            x = self.read(
+                x, source=source, mask=source_mask, places=places, source_places=source_places, cache=cache,
+                layer_idx=layer_idx,
+            )  # fmt: skip
         return x if self.think is None else self.think(x)
 
 
@@ -105,9 +126,10 @@ class DecoderCache(DynamicCache):
     def __init__(self, config: Any) -> None:
         super().__init__()
         self.layer_class_to_replicate = None
-        self.layers = [MIXERS[config.decoder_mixer].cache_layer() for _ in range(config.decoder_layers)]
+        self.layers = [MIXERS[mixer].cache_layer(config) for mixer in config.mixers_of("decoder")]
 
 
-def make_cache(config: Any) -> EncoderDecoderCache:
-    """An empty cache for decoding: what the decoder's mixers remember, and the keys and values of the source."""
-    return EncoderDecoderCache(DecoderCache(config), DynamicCache())
+def make_cache(config: Any) -> Cache:
+    """An empty cache for decoding: what the decoder's mixers remember, and the keys and values of a source."""
+    own = DecoderCache(config)
+    return EncoderDecoderCache(own, DynamicCache()) if config.is_encoder_decoder else own

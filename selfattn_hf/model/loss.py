@@ -7,7 +7,7 @@ one pass over the logits serves both, with label smoothing or without.
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 IGNORED = -100  # the label that does not count, in torch and transformers alike
 
@@ -79,3 +79,48 @@ def sequence_loss(
     if isinstance(num_items_in_batch, Tensor):
         return total / num_items_in_batch.to(total.device).sum().clamp(min=1)
     return total / max(num_items_in_batch, 1)
+
+
+def classification_loss(
+    logits: Tensor,
+    labels: Tensor,
+    problem_type: str | None = None,
+    num_items_in_batch: int | Tensor | None = None,
+) -> Tensor:
+    """Loss of labels for whole texts, as transformers defines it: a mean over what `labels` holds.
+
+    Args:
+        logits: [B, L].
+        labels: [B] whole numbers below L (cross-entropy); [B, L] zeros and ones as floats (one binary cross-entropy for
+            each); or numbers, [B] or [B, L] (squared error).
+        problem_type: single_label_classification, multi_label_classification or regression; None: regression where
+            L is 1, else by whether the labels are whole numbers.
+        num_items_in_batch: what to divide by instead, the number of labels of a whole accumulated batch.
+
+    Raises:
+        ValueError: where labels and logits do not belong together.
+    """
+    labels = labels.to(logits.device)
+    if problem_type is None:
+        is_whole = not labels.dtype.is_floating_point
+        several = "single_label_classification" if is_whole else "multi_label_classification"
+        problem_type = "regression" if logits.shape[-1] == 1 else several
+    if problem_type == "single_label_classification":
+        return sequence_loss(logits, labels.view(-1), num_items_in_batch)
+    if labels.numel() != logits.numel():
+        raise ValueError(
+            f"{problem_type} needs one label for each logit: expected shape {tuple(logits.shape)}, got "
+            f"{tuple(labels.shape)}. Set config.num_labels and config.problem_type to what the labels are."
+        )
+    wanted = labels.view_as(logits).to(logits.dtype)
+    measure = nn.functional.mse_loss if problem_type == "regression" else nn.functional.binary_cross_entropy_with_logits
+    return measure(logits, wanted, reduction="sum") / (
+        labels.numel() if num_items_in_batch is None else num_items_in_batch
+    )
+
+
+def span_loss(logits: Tensor, places: Tensor) -> Tensor:
+    """Cross-entropy of one place in each row: logits [B, S], places [B]; a place outside the row does not count."""
+    places = places.to(logits.device).view(-1)
+    outside = (places < 0) | (places >= logits.shape[1])
+    return sequence_loss(logits, places.masked_fill(outside, IGNORED))

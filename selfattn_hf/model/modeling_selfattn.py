@@ -7,39 +7,36 @@ other.
 from typing import Any
 
 from torch import LongTensor, Tensor, nn
-from transformers import GenerationConfig, GenerationMixin
-from transformers.cache_utils import DynamicLayer, EncoderDecoderCache
+from transformers import GenerationMixin
+from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.utils import can_return_tuple
 
 from .configuration_selfattn import SelfAttnConfig
-from .layers import make_cache
+from .generation import SelfAttnGenerator
 from .loss import IGNORED, sequence_loss
-from .stacks import SelfAttnDecoder, SelfAttnEncoder, SelfAttnPreTrainedModel, check_ids
+from .pretrained import SelfAttnBaseModel
+from .stacks import SelfAttnDecoder, SelfAttnEncoder, check_labels
 
 
-class SelfAttnModel(SelfAttnPreTrainedModel):
+class SelfAttnModel(SelfAttnBaseModel):
     """Encoder and decoder without a head."""
 
-    _tied_weights_keys = {"decoder.embed_tokens.weight": "encoder.embed_tokens.weight"}
+    _tied_weights_keys = {
+        "encoder.embed_tokens.weight": "shared.weight",
+        "decoder.embed_tokens.weight": "shared.weight",
+    }
 
     def __init__(self, config: SelfAttnConfig) -> None:
+        if not config.is_encoder_decoder:
+            raise ValueError(
+                "this config is of a decoder alone (is_encoder_decoder=False), which has no encoder. Load it by "
+                "AutoModelForCausalLM."
+            )
         super().__init__(config)
         self.encoder = SelfAttnEncoder(config)
         self.decoder = SelfAttnDecoder(config)
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Embedding:
-        """The source's table; the target's too where they are tied."""
-        return self.encoder.embed_tokens
-
-    def set_input_embeddings(self, value: nn.Embedding) -> None:
-        """Replace the source's table, and the target's where they are tied."""
-        self.encoder.embed_tokens = value
-        if self.config.tie_word_embeddings:
-            tied = nn.Embedding(value.num_embeddings, value.embedding_dim, device="meta")
-            tied.weight = value.weight
-            self.decoder.embed_tokens = tied
 
     @can_return_tuple
     def forward(
@@ -49,9 +46,11 @@ class SelfAttnModel(SelfAttnPreTrainedModel):
         decoder_input_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
         encoder_outputs: BaseModelOutput | tuple[Tensor, ...] | None = None,
-        past_key_values: EncoderDecoderCache | None = None,
+        past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         decoder_inputs_embeds: Tensor | None = None,
+        syntax_heads: LongTensor | None = None,
+        syntax_nodes: LongTensor | None = None,
         use_cache: bool | None = None,
         **kwargs: Any,
     ) -> Seq2SeqModelOutput:
@@ -66,6 +65,8 @@ class SelfAttnModel(SelfAttnPreTrainedModel):
             past_key_values: what earlier passes left.
             inputs_embeds: [B, S, D] instead of source ids.
             decoder_inputs_embeds: [B, T, D] instead of target ids.
+            syntax_heads: [B, S] trees over the source, for encodings that read them; see `SelfAttnEncoder`.
+            syntax_nodes: [B, S] which tokens are parts of one word.
             use_cache: return a cache.
             **kwargs: output_attentions, output_hidden_states.
         """
@@ -76,8 +77,9 @@ class SelfAttnModel(SelfAttnPreTrainedModel):
             )
         if encoder_outputs is None:
             encoded: BaseModelOutput = self.encoder(
-                input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds, **kwargs
-            )
+                input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds,
+                syntax_heads=syntax_heads, syntax_nodes=syntax_nodes, **kwargs,
+            )  # fmt: skip
         else:
             encoded = (
                 BaseModelOutput(*encoder_outputs) if isinstance(encoder_outputs, tuple | list) else encoder_outputs
@@ -104,19 +106,20 @@ class SelfAttnModel(SelfAttnPreTrainedModel):
         )
 
 
-class SelfAttnForConditionalGeneration(SelfAttnPreTrainedModel, GenerationMixin):
+class SelfAttnForConditionalGeneration(SelfAttnGenerator, GenerationMixin):
     """Encoder, decoder and the output layer: text to text."""
 
     _auto_class = "AutoModelForSeq2SeqLM"
     _tied_weights_keys = {
-        "lm_head.weight": "model.encoder.embed_tokens.weight",
-        "model.decoder.embed_tokens.weight": "model.encoder.embed_tokens.weight",
+        "lm_head.weight": "model.shared.weight",
+        "model.encoder.embed_tokens.weight": "model.shared.weight",
+        "model.decoder.embed_tokens.weight": "model.shared.weight",
     }
 
     def __init__(self, config: SelfAttnConfig) -> None:
         super().__init__(config)
         self.model = SelfAttnModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=config.output_bias)
         self.loss_function = sequence_loss
         self.post_init()
 
@@ -141,9 +144,11 @@ class SelfAttnForConditionalGeneration(SelfAttnPreTrainedModel, GenerationMixin)
         decoder_input_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
         encoder_outputs: BaseModelOutput | tuple[Tensor, ...] | None = None,
-        past_key_values: EncoderDecoderCache | None = None,
+        past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         decoder_inputs_embeds: Tensor | None = None,
+        syntax_heads: LongTensor | None = None,
+        syntax_nodes: LongTensor | None = None,
         labels: LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
@@ -160,6 +165,8 @@ class SelfAttnForConditionalGeneration(SelfAttnPreTrainedModel, GenerationMixin)
             past_key_values: what earlier passes left.
             inputs_embeds: [B, S, D] instead of source ids.
             decoder_inputs_embeds: [B, T, D] instead of target ids.
+            syntax_heads: [B, S] trees over the source, for encodings that read them; see `SelfAttnEncoder`.
+            syntax_nodes: [B, S] which tokens are parts of one word.
             labels: [B, T] target ids, -100 where none counts.
             use_cache: return a cache; None: as the config says, and none with labels.
             logits_to_keep: logits of the last places only, or of the places named; 0: of all.
@@ -181,6 +188,8 @@ class SelfAttnForConditionalGeneration(SelfAttnPreTrainedModel, GenerationMixin)
             past_key_values=past_key_values,
             inputs_embeds=inputs_embeds,
             decoder_inputs_embeds=decoder_inputs_embeds,
+            syntax_heads=syntax_heads,
+            syntax_nodes=syntax_nodes,
             use_cache=use_cache,
             return_dict=True,
             **kwargs,
@@ -199,37 +208,3 @@ class SelfAttnForConditionalGeneration(SelfAttnPreTrainedModel, GenerationMixin)
             encoder_hidden_states=outputs.encoder_hidden_states,
             encoder_attentions=outputs.encoder_attentions,
         )
-
-    @staticmethod
-    def create_masks_for_generate(*, attention_mask: Tensor | None, **kwargs: Any) -> Tensor | None:
-        """Leave the mask as it is, [B, K], for static caches too: places are counted from it."""
-        return attention_mask
-
-    def _prepare_cache_for_generation(
-        self, generation_config: GenerationConfig, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> None:
-        """Give generate() the cache that this model's mixers need, where the user gave none."""
-        if not self.config.future_mask:
-            generation_config.use_cache = model_kwargs["use_cache"] = False
-        implementation = generation_config.cache_implementation
-        own_choice = model_kwargs.get("past_key_values") is None and generation_config.use_cache is not False
-        if own_choice and implementation in (None, "dynamic"):
-            model_kwargs["past_key_values"] = make_cache(self.config)
-            if generation_config.is_assistant:
-                model_kwargs["past_key_values"].activate_past_recording()
-            return
-        if own_choice and not all(
-            type(layer) is DynamicLayer for layer in make_cache(self.config).self_attention_cache.layers
-        ):
-            raise ValueError(
-                f"cache_implementation={implementation!r} holds keys and values, and "
-                f"decoder_mixer={self.config.decoder_mixer!r} remembers a state. Leave cache_implementation out."
-            )
-        super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
-
-
-def check_labels(labels: Tensor, size: int) -> None:
-    """Refuse labels that are neither an id of the vocabulary nor -100; see `check_ids`."""
-    if labels.ndim != 2 or 0 in labels.shape:
-        raise ValueError(f"labels are rows of at least one token each, got a batch of shape {tuple(labels.shape)}.")
-    check_ids(labels.masked_fill(labels == IGNORED, 0), size, "labels")

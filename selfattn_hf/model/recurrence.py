@@ -23,10 +23,8 @@ class RecurrentMixer(TokenMixer):
     Reads in both directions, each with half of the width, unless it is causal. Padding is skipped, wherever it stands.
     """
 
-    cache_layer = StateCacheLayer
-
-    def __init__(self, config: Any, layer_idx: int, causal: bool) -> None:
-        super().__init__(config, layer_idx, causal)
+    def __init__(self, config: Any, causal: bool) -> None:
+        super().__init__(config, causal)
         cell = CELLS[config.rnn_type]
         width = config.hidden_size if causal else config.hidden_size // 2
         self.forwards = cell(config.hidden_size, width, batch_first=True)
@@ -40,12 +38,12 @@ class RecurrentMixer(TokenMixer):
         position: PositionalEncoding,
         places: Places,
         cache: Cache | None = None,
+        layer_idx: int = 0,
+        inputs: Tensor | None = None,
     ) -> Tensor:
         """[B, Q, D] or packed [1, N, D], and which of [B, Q] are real -> the same shape."""
         x = places.lay_out(self.ordered(x, position, places))
-        states = (
-            self._read(x, mask) if cache is None else self._step(x, mask, StateCacheLayer.of(cache, self.layer_idx))
-        )
+        states = self._read(x, mask) if cache is None else self._step(x, mask, StateCacheLayer.of(cache, layer_idx))
         return places.take_back(states)
 
     def _read(self, x: Tensor, mask: Tensor | None) -> Tensor:

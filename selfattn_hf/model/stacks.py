@@ -1,26 +1,29 @@
-"""Chapter 7 of 8, continued: layers become stacks. Before: layers.py. Next: modeling_selfattn.py.
+"""Chapter 7 of 8, continued: layers become stacks. Before: pretrained.py. Next: modeling_selfattn.py.
 
 A stack embeds its tokens, gives them order, sends them through its layers, and returns their states.
 """
 
+import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import LongTensor, Tensor, nn
-from transformers import PreTrainedModel
-from transformers import initialization as init
-from transformers.cache_utils import EncoderDecoderCache
+from transformers.cache_utils import Cache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput, BaseModelOutputWithPastAndCrossAttentions
 from transformers.utils import logging
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .attention import Attend, CrossAttention
-from .configuration_selfattn import AUTO_MAP, SelfAttnConfig
-from .contracts import Places, PositionalEncoding
-from .layers import MIXERS, DecoderLayer, EncoderLayer, make_cache
+from .attend import Attend
+from .configuration_selfattn import SelfAttnConfig
+from .contracts import Places
+from .layers import MIXERS, DecoderLayer, EncoderLayer, make_cache, make_norm
+from .loss import IGNORED
 from .masking import check_padding, cross_mask, is_traced, pack
-from .positions import POSITIONS
+from .positions import make_position
+from .pretrained import SelfAttnPreTrainedModel
+from .trees import Tree, check_tree
 
 logger = logging.get_logger(__name__)
 
@@ -29,89 +32,27 @@ RECORDED = ("output_hidden_states", "output_attentions", "output_cross_attention
 PASSED_ALONG = ("return_dict", "use_cache", "logits_to_keep")  # the last by assisted decoding, to the encoder too
 
 
-class SelfAttnPreTrainedModel(PreTrainedModel):
-    """What all classes share: initialisation, saving, and what transformers wants to know."""
-
-    config: SelfAttnConfig
-    base_model_prefix = "model"
-    supports_gradient_checkpointing = True
-    _auto_class = "AutoModel"
-    _no_split_modules = ["EncoderLayer", "DecoderLayer"]
-    # Handed to every layer as they are: where weights wait on a disk, hooks must not move them a second time.
-    _skip_keys_device_placement = ["past_key_values", "cache", "position"]
-    _supports_sdpa = True
-    _supports_flex_attn = True
-    _supports_attention_backend = True
-
-    def __init__(self, config: SelfAttnConfig, *args: Any, **kwargs: Any) -> None:
-        # A config is checked when it is built; what was set on the object since then is checked here.
-        config.validate_sizes()
-        config.validate_switches()
-        super().__init__(config, *args, **kwargs)
-
-    @property
-    def _supports_flash_attn(self) -> bool:
-        """Flash attention has no door for a bias, and would lose it without a word."""
-        closed = PositionalEncoding.bias
-        sides = (POSITIONS[self.config.position_of(side)] for side in ("encoder", "decoder"))
-        return self.config.attention_score != "additive" and all(side.bias is closed for side in sides)
-
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        std = self.config.initializer_range
-        if isinstance(module, nn.Linear):
-            init.xavier_uniform_(module.weight) if std is None else init.normal_(module.weight, std=std)
-            if module.bias is not None:
-                init.zeros_(module.bias)
-        elif isinstance(module, nn.Embedding):
-            init.normal_(module.weight, std=self.config.hidden_size**-0.5 if std is None else std)
-        elif isinstance(module, nn.RNNBase):
-            for name, weight in module.named_parameters():
-                if name.startswith("bias"):
-                    init.zeros_(weight)
-                elif std is None:
-                    init.uniform_(weight, -(module.hidden_size**-0.5), module.hidden_size**-0.5)
-                else:
-                    init.normal_(weight, std=std)
-        elif isinstance(module, nn.LayerNorm):
-            init.ones_(module.weight)
-            init.zeros_(module.bias)
-        elif isinstance(module, CrossAttention) and module.energy is not None:
-            init.normal_(module.energy, std=self.config.hidden_size**-0.5 if std is None else std)
-
-    def _resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
-        """Resize the source's table; where nothing is tied, the target's as well."""
-        resized = super()._resize_token_embeddings(*args, **kwargs)
-        decoder = getattr(self.base_model, "decoder", None)
-        if decoder is not None and not self.config.tie_word_embeddings:
-            decoder.embed_tokens = self._get_resized_embeddings(decoder.embed_tokens, resized.weight.shape[0])
-        return resized
-
-    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
-        """Write weights, config and code; the config names the classes of every Auto class, whichever is saved."""
-        self.config.auto_map = dict(AUTO_MAP)
-        super().save_pretrained(save_directory, *args, **kwargs)
-
-
 class Stack(SelfAttnPreTrainedModel):
     """What encoder and decoder share: embeddings in, order, layers, states out."""
 
     side: str
 
-    def __init__(self, config: SelfAttnConfig, layer: type[nn.Module], depth: int, causal: bool) -> None:
+    def __init__(self, config: SelfAttnConfig, layer: type[nn.Module], causal: bool) -> None:
         super().__init__(config)
         self.causal = causal
-        self.mixer = MIXERS[getattr(config, f"{self.side}_mixer")]
+        self.mixers = config.mixers_of(self.side)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.position = POSITIONS[config.position_of(self.side)](config, causal)
+        self.position = make_position(config.positions_of(self.side), config, causal)
+        self.embedding_norm = make_norm(config) if config.embedding_norm else None
         self.dropout = nn.Dropout(config.dropout)
-        self.layers = nn.ModuleList([layer(config, idx) for idx in range(depth)])
-        self.norm = nn.LayerNorm(config.hidden_size) if config.norm == "pre" else None
+        own = self.mixers[:1] if config.share_layers else self.mixers
+        self.layers = nn.ModuleList([layer(config, mixer) for mixer in own])
+        self.norm = make_norm(config) if config.norm == "pre" else None
         self.gradient_checkpointing = False
         self.post_init()
 
     def embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
-        """Embeddings [B, T, D], scaled by sqrt(D) so that they are as large as what order adds to them."""
+        """Embeddings [B, T, D], scaled where `scale_embedding` says so."""
         prefix = "decoder_" if self.side == "decoder" else ""
         given = input_ids if inputs_embeds is None else inputs_embeds
         if given is None or (input_ids is not None and inputs_embeds is not None):
@@ -127,11 +68,32 @@ class Stack(SelfAttnPreTrainedModel):
         if inputs_embeds is None:
             check_ids(given, self.embed_tokens.num_embeddings, f"{prefix}input_ids")
             given = self.embed_tokens(given)
-        return given * self.config.hidden_size**0.5
+        return given * self.config.hidden_size**0.5 if self.config.scale_embedding else given
 
     def order(self, x: Tensor, places: Places) -> Tensor:
-        """Order at the input, where it is not given to every block, and dropout."""
-        return self.dropout(self.position.embed(x, places) if self.config.position_injection == "input" else x)
+        """Order at the input, where it is not given to every block; norm, and dropout."""
+        x = self.position.embed(x, places) if self.config.position_injection == "input" else x
+        return self.dropout(x if self.embedding_norm is None else self.embedding_norm(x))
+
+    def masks(self, x: Tensor, padding: Tensor | None, cache: Cache | None) -> dict[str, Any]:
+        """Who may see whom, for every kind of mixer that the stack holds."""
+        return {name: MIXERS[name].make_mask(self.config, x, padding, cache, self.causal) for name in set(self.mixers)}
+
+    def steps(self) -> Iterator[tuple[str, nn.Module]]:
+        """Mixer and layer of every step, in order; a shared layer comes again and again."""
+        layers = list(self.layers) * len(self.mixers) if self.config.share_layers else self.layers
+        return iter(zip(self.mixers, layers, strict=False))
+
+    def inputs(self, x: Tensor) -> Tensor | None:
+        """What keys and values of every layer are made of, where that is not the layer below."""
+        return x if self.config.attend_to == "embeddings" else None
+
+    def shifted(self, places: Places) -> Places:
+        """In training, rows that start at a random place up to `position_shift`."""
+        if not (self.training and self.config.position_shift):
+            return places
+        starts = torch.randint(self.config.position_shift + 1, (places.shape[0], 1), device=places.queries.device)
+        return dataclasses.replace(places, shift=starts)
 
     def finish(self, x: Tensor, places: Places, padding: Tensor | None) -> Tensor:
         """Final norm, back to the rectangle, zeros at padding: the same states whether the batch was packed or not."""
@@ -168,7 +130,7 @@ class SelfAttnEncoder(Stack):
     }
 
     def __init__(self, config: SelfAttnConfig) -> None:
-        super().__init__(config, EncoderLayer, config.encoder_layers, causal=False)
+        super().__init__(config, EncoderLayer, causal=False)
 
     @merge_with_config_defaults
     @capture_outputs
@@ -177,6 +139,8 @@ class SelfAttnEncoder(Stack):
         input_ids: LongTensor | None = None,
         attention_mask: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
+        syntax_heads: LongTensor | None = None,
+        syntax_nodes: LongTensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutput:
         """States of the source, zeros at padding.
@@ -185,23 +149,47 @@ class SelfAttnEncoder(Stack):
             input_ids: [B, S] ids below the vocabulary's size.
             attention_mask: [B, S] 1 at real tokens, 0 at padding; None: all are real.
             inputs_embeds: [B, S, D] instead of ids: rows of the embedding table, scaled here as those are.
+            syntax_heads: [B, S] index of each token's head, the root's own index at the root, -1 outside the tree; for
+                encodings that read trees.
+            syntax_nodes: [B, S] index of the token that stands for the word each token is a part of; None: each for
+                itself.
             **kwargs: output_hidden_states, output_attentions (eager attention only; mixers without affinities have
                 no map).
         """
         x = self.embed(input_ids, inputs_embeds)
         shape = (x.shape[0], x.shape[1])
         padding = check_padding(attention_mask, *shape, name="attention_mask")
-        mask = self.mixer.make_mask(self.config, x, padding, None, self.causal)
+        masks = self.masks(x, padding, None)
         packed = pack(padding) if self.may_pack(kwargs) else None
-        places = Places.count(shape, x.device, padding, packed=packed)
+        places = self.shifted(Places.count(shape, x.device, padding, packed=packed))
+        places = dataclasses.replace(places, tree=self.tree(syntax_heads, syntax_nodes, shape))
         x = self.order(places.take_back(x), places)
-        for layer in self.layers:
-            x = layer(x, mask=mask, position=self.position, places=places)
+        inputs = self.inputs(x)
+        for mixer, layer in self.steps():
+            x = layer(x, inputs, mask=masks[mixer], position=self.position, places=places)
         return BaseModelOutput(last_hidden_state=self.finish(x, places, padding))
+
+    def tree(self, heads: Tensor | None, nodes: Tensor | None, shape: tuple[int, int]) -> Tree | None:
+        """The trees of the rows, checked; None where nothing reads them."""
+        if heads is None and nodes is None:
+            return None  # an encoding that needs them says so
+        if heads is None or not self.config.reads_trees:
+            names = ", ".join(self.config.positions_of("encoder")) or "none"
+            raise ValueError(
+                "syntax_nodes says which tokens are parts of one word of syntax_heads, and that was not given."
+                if heads is None
+                else f"syntax_heads would do nothing: the encoder's position_encoding is {names}. Leave it out, or "
+                "choose a tree_ encoding."
+            )
+        check_tree(heads, nodes, shape)
+        return Tree(heads, nodes)
 
 
 class SelfAttnDecoder(Stack):
-    """Writes the target: ids [B, T] and the source's states [B, S, D] -> states [B, T, D]."""
+    """Writes the target: ids [B, T] and the source's states [B, S, D] -> states [B, T, D].
+
+    Where `is_encoder_decoder` is False there is no source, and the decoder reads what it has written alone.
+    """
 
     side = "decoder"
     _can_record_outputs = {
@@ -211,7 +199,7 @@ class SelfAttnDecoder(Stack):
     }
 
     def __init__(self, config: SelfAttnConfig) -> None:
-        super().__init__(config, DecoderLayer, config.decoder_layers, causal=config.future_mask)
+        super().__init__(config, DecoderLayer, causal=config.future_mask)
 
     @merge_with_config_defaults
     @capture_outputs
@@ -221,7 +209,7 @@ class SelfAttnDecoder(Stack):
         attention_mask: Tensor | None = None,
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
-        past_key_values: EncoderDecoderCache | None = None,
+        past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
         **kwargs: Any,
@@ -231,7 +219,7 @@ class SelfAttnDecoder(Stack):
         Args:
             input_ids: [B, Q] new ids.
             attention_mask: [B, past + Q] 1 at real tokens, those in the cache included; None: all are real.
-            encoder_hidden_states: [B, S, D].
+            encoder_hidden_states: [B, S, D]; None in a decoder alone.
             encoder_attention_mask: [B, S].
             past_key_values: what earlier passes left.
             inputs_embeds: [B, Q, D] instead of ids.
@@ -248,33 +236,44 @@ class SelfAttnDecoder(Stack):
         else:
             seen = past + shape[1]
         padding = check_padding(attention_mask, shape[0], seen, name="decoder_attention_mask")
-        if encoder_hidden_states is None:
-            raise ValueError("the decoder reads the encoder's states, got none. Give encoder_hidden_states.")
-        source_shape = (encoder_hidden_states.shape[0], encoder_hidden_states.shape[1])
-        source_padding = check_padding(encoder_attention_mask, *source_shape, name="attention_mask")
-
-        own = None if cache is None else cache.self_attention_cache
-        mask = self.mixer.make_mask(self.config, x, padding, own, self.causal)
-        source_mask = cross_mask(self.config, x, encoder_hidden_states, source_padding)
+        own = cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
+        masks = self.masks(x, padding, own)
         may_pack = self.may_pack(kwargs) and cache is None
-        visible = None if own is None else own.get_mask_sizes(shape[1], 0)[0]
+        # A static cache is as long as it will ever be; others hold what was seen.
+        visible = own.get_mask_sizes(shape[1], 0)[0] if own is not None and seen is None else None
         packed = pack(padding) if may_pack else None
-        places = Places.count(shape, x.device, padding, past, visible, packed)
-        source_packed = pack(source_padding) if may_pack else None
-        source_places = Places.count(source_shape, x.device, source_padding, packed=source_packed)
+        places = self.shifted(Places.count(shape, x.device, padding, past, visible, packed))
+        source = self._source(x, encoder_hidden_states, encoder_attention_mask, may_pack)
 
         x = self.order(places.take_back(x), places)
-        source = source_places.take_back(encoder_hidden_states)
-        for layer in self.layers:
+        inputs = self.inputs(x)
+        for layer_idx, (mixer, layer) in enumerate(self.steps()):
             x = layer(
-                x, source, mask=mask, position=self.position, places=places, source_mask=source_mask,
-                source_places=source_places, cache=cache,
+                x, inputs, source["source"], mask=masks[mixer], position=self.position, places=places,
+                source_mask=source["mask"], source_places=source["places"], cache=cache, layer_idx=layer_idx,
             )  # fmt: skip
         return BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=self.finish(x, places, padding), past_key_values=cache
         )
 
-    def _cache(self, given: EncoderDecoderCache | None, use_cache: bool | None) -> EncoderDecoderCache | None:
+    def _source(self, x: Tensor, states: Tensor | None, mask: Tensor | None, may_pack: bool) -> dict[str, Any]:
+        """States of the source as the layers read them, who may read what, and where its tokens stand."""
+        if not self.config.is_encoder_decoder:
+            if states is not None:
+                raise ValueError("a decoder alone reads no source, got encoder_hidden_states. Leave it out.")
+            return {"source": None, "mask": None, "places": None}
+        if states is None:
+            raise ValueError("the decoder reads the encoder's states, got none. Give encoder_hidden_states.")
+        shape = (states.shape[0], states.shape[1])
+        padding = check_padding(mask, *shape, name="attention_mask")
+        places = Places.count(shape, x.device, padding, packed=pack(padding) if may_pack else None)
+        return {
+            "source": places.take_back(states),
+            "mask": cross_mask(self.config, x, states, padding),
+            "places": places,
+        }
+
+    def _cache(self, given: Cache | None, use_cache: bool | None) -> Cache | None:
         """The cache to use: the one given, a new one, or none."""
         if given is None:
             return make_cache(self.config) if use_cache and self.causal else None
@@ -283,10 +282,13 @@ class SelfAttnDecoder(Stack):
                 "past_key_values needs future_mask=True: what a token that sees the future computed is wrong one step "
                 "later. Leave past_key_values out."
             )
-        if not isinstance(given, EncoderDecoderCache):
+        both = self.config.is_encoder_decoder
+        if not isinstance(given, Cache) or isinstance(given, EncoderDecoderCache) != both:
+            holds = "the decoder and the cross-attention remember" if both else "the decoder remembers"
+            kind = "an EncoderDecoderCache" if both else "a cache for one stack"
             raise TypeError(
-                f"past_key_values holds what the decoder and the cross-attention remember, so it is an "
-                f"EncoderDecoderCache, got {type(given).__name__}. Leave it out, or build it with make_cache(config)."
+                f"past_key_values holds what {holds}, so it is {kind}, got {type(given).__name__}. Leave it out, or "
+                "build it with make_cache(config)."
             )
         return given
 
@@ -308,3 +310,10 @@ def check_ids(ids: Tensor, size: int, name: str) -> None:
             f"{name} must be from 0 to {size - 1}, the rows of the embedding table, got {low if low < 0 else high}. "
             "Use the tokenizer that was saved with the model, or call resize_token_embeddings()."
         )
+
+
+def check_labels(labels: Tensor, size: int) -> None:
+    """Refuse labels that are neither an id of the vocabulary nor -100; see `check_ids`."""
+    if labels.ndim != 2 or 0 in labels.shape:
+        raise ValueError(f"labels are rows of at least one token each, got a batch of shape {tuple(labels.shape)}.")
+    check_ids(labels.masked_fill(labels == IGNORED, 0), size, "labels")

@@ -20,10 +20,8 @@ class WindowMixer(TokenMixer):
     sentence, and where padding stands, there are vectors of zeros.
     """
 
-    cache_layer = StateCacheLayer
-
-    def __init__(self, config: Any, layer_idx: int, causal: bool) -> None:
-        super().__init__(config, layer_idx, causal)
+    def __init__(self, config: Any, causal: bool) -> None:
+        super().__init__(config, causal)
         self.radius = config.window_radius
         self.seen = self.radius + 1 if causal else 2 * self.radius + 1
         self.proj = nn.Linear(self.seen * config.hidden_size, config.hidden_size)
@@ -36,13 +34,15 @@ class WindowMixer(TokenMixer):
         position: PositionalEncoding,
         places: Places,
         cache: Cache | None = None,
+        layer_idx: int = 0,
+        inputs: Tensor | None = None,
     ) -> Tensor:
         """[B, Q, D] or packed [1, N, D], and which of [B, Q] are real -> the same shape."""
         x = places.lay_out(self.ordered(x, position, places))
         if mask is not None:
             x = x.masked_fill(~mask[..., None], 0)
         if cache is not None:
-            x = self._behind(x, StateCacheLayer.of(cache, self.layer_idx))
+            x = self._behind(x, StateCacheLayer.of(cache, layer_idx))
         else:
             x = nn.functional.pad(x, (0, 0, self.radius, 0 if self.causal else self.radius))
         windows = x.unfold(1, self.seen, 1)  # [B, Q, D, seen]

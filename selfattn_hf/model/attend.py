@@ -1,0 +1,90 @@
+"""Chapter 3 of 8, its first part: one lookup. Before: contracts.py. Next: attention.py.
+
+Queries are compared with keys, the affinities become weights, the weights mix the values. Whoever looks something up,
+in its own words, in its neighbours or in the source, does it here.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+# Attention implementations that add a position bias to the affinities; others would lose it without a word.
+READS_BIAS = ("eager", "sdpa", "flex_attention")
+
+
+def eager_attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    position_bias: Tensor | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, Tensor]:
+    """softmax(q k^T * scaling + bias + mask) v, written out; returns [B, Q, H, d] and the weights [B, H, Q, K]."""
+    scores = query @ key.transpose(2, 3) * scaling
+    if position_bias is not None:
+        scores = scores + position_bias
+    if attention_mask is not None:
+        scores = scores + attention_mask
+    exact = torch.promote_types(scores.dtype, torch.float32)
+    weights = nn.functional.softmax(scores, dim=-1, dtype=exact).to(query.dtype)
+    weights = nn.functional.dropout(weights, dropout, training=module.training)
+    return (weights @ value).transpose(1, 2), weights
+
+
+class Attend(nn.Module):
+    """One lookup, through transformers' attention interface. Its second output is what attention maps are made of.
+
+    Args:
+        config: the switches; `config._attn_implementation` names the implementation.
+        causal: True where an implementation may mask the future without being given a mask.
+        scaling: factor on q k^T.
+    """
+
+    def __init__(self, config: Any, causal: bool, scaling: float) -> None:
+        super().__init__()
+        self.config = config
+        self.is_causal = causal
+        self.scaling = scaling
+        self.dropout = config.attention_dropout
+
+    def forward(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Any, bias: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """[B, H, Q, d], [B, H, K, d], [B, H, K, d] -> [B, Q, D] and the weights [B, H, Q, K] where there are any."""
+        implementation = self.config._attn_implementation
+        if bias is not None:
+            if implementation not in READS_BIAS:
+                raise ValueError(
+                    f"attn_implementation={implementation!r} does not add a bias to the affinities, and this model has "
+                    f"one (a position encoding or an additive score). Choose one of: {', '.join(READS_BIAS)}."
+                )
+            # flex_attention indexes the bias by row, and so needs a view that has all rows.
+            bias = bias.to(query.dtype).expand(query.shape[0], -1, -1, -1)
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention)
+        context, weights = attend(
+            self,
+            query,
+            key,
+            value,
+            mask,
+            scaling=self.scaling,
+            dropout=self.dropout if self.training else 0.0,
+            position_bias=bias,
+        )
+        if isinstance(mask, Tensor):
+            # A query that may see nothing reads nothing. Left to themselves, some implementations would return zeros
+            # and some the mean of what is masked.
+            seen = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min
+            context = context.masked_fill(~seen.any(-1).transpose(1, 2)[..., None], 0)  # [B, Q, H, d], [B, Q, 1, 1]
+        return context.flatten(2), weights
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """[B, T, D] -> [B, H, T, d]."""
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)

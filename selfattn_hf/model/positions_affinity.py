@@ -1,0 +1,220 @@
+"""Chapter 4 of 8, continued: order in the affinities. Before: positions_embed.py. Next: positions.py.
+
+Two more doors for order. What turns queries and keys by their places makes their product depend on the distance; what
+is added to the affinities says how near or far, before or behind, a pair of tokens stands.
+"""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+
+from .contracts import Places, PositionalEncoding
+from .positions_embed import needed, sinusoids
+
+
+class RotaryPositions(PositionalEncoding):
+    """Queries and keys are turned by angles that grow with their place, so that q . k depends on the distance alone.
+
+    Su et al. (2021), https://arxiv.org/abs/2104.09864, with the two halves of a head as the pairs that turn.
+    """
+
+    def __init__(self, config: Any, causal: bool) -> None:
+        super().__init__(config, causal)
+        self.theta = config.rope_theta
+
+    def rotate(self, heads: Tensor, places: Places) -> Tensor:
+        """[B, H, Q, d] -> [B, H, Q, d]."""
+        width = heads.shape[-1]
+        waves = torch.arange(0, width, 2, device=heads.device, dtype=torch.float32)
+        angles = places.queries[:, None, :, None] * self.theta ** (-waves / width)  # [B or 1, 1, Q, d/2]
+        cos, sin = angles.cos().to(heads.dtype), angles.sin().to(heads.dtype)
+        first, second = heads.chunk(2, dim=-1)
+        return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+
+
+class ShawPositions(PositionalEncoding):
+    """Affinity q . (k + a(j - i)) / sqrt(d), with one learned vector a for each distance up to a largest one.
+
+    Shaw et al. (2018), https://arxiv.org/abs/1803.02155; vectors are shared by all heads and layers. The paper's
+    vectors on the value side, which it found to add nothing, would need the attention weights and are left out.
+    """
+
+    def __init__(self, config: Any, causal: bool) -> None:
+        super().__init__(config, causal)
+        self.furthest = config.relative_max_distance
+        self.table = nn.Embedding(2 * self.furthest + 1, config.head_width)
+
+    def distance(self, places: Places) -> Tensor:
+        """What is far from what: [B or 1, Q, K]."""
+        return distance(places)
+
+    def bias(self, queries: Tensor, keys: Tensor, places: Places) -> Tensor:
+        """[B, H, Q, d] and places -> [B, H, Q, K]."""
+        index = self.distance(places).clamp(-self.furthest, self.furthest) + self.furthest  # [B or 1, Q, K]
+        # Every query meets every distance once, [B, H, Q, 2k+1]; the pairs then pick theirs.
+        distances = self.table(torch.arange(2 * self.furthest + 1, device=queries.device)).to(queries.dtype)
+        return pick(queries @ distances.T * queries.shape[-1] ** -0.5, index)
+
+
+class TreeRelativePositions(ShawPositions):
+    """Shaw's vectors for distances in a tree: the steps from word to word, with the sign of their direction.
+
+    After Wang et al. (2019), https://arxiv.org/abs/1909.00383, relative structural positions: downwards is positive,
+    upwards negative, and a way that goes up and down has the sign of the order of the words. They measure such a way
+    by the sum of both depths, here it is its length. On a chain it is `shaw`. Between tokens outside the tree the
+    distance is 0.
+    """
+
+    def distance(self, places: Places) -> Tensor:
+        """[B, Q, K] steps in the tree."""
+        return needed(places, "tree_relative").distance
+
+
+class TransformerXLPositions(PositionalEncoding):
+    """Affinity ((q + u) . k + (q + v) . W r(i - j)) / sqrt(d), r the sinusoids of a distance, u and v learned.
+
+    Dai et al. (2019), https://arxiv.org/abs/1901.02860, section 3.3. u, v and W are shared by all layers of a side; a
+    negative distance, in an encoder, has its own sinusoids.
+    """
+
+    def __init__(self, config: Any, causal: bool) -> None:
+        super().__init__(config, causal)
+        self.width, self.heads = config.hidden_size, config.num_attention_heads
+        self.content_bias = nn.Parameter(torch.empty(self.heads, config.head_width))
+        self.place_bias = nn.Parameter(torch.empty(self.heads, config.head_width))
+        self.proj = nn.Linear(self.width, self.heads * config.head_width, bias=False)
+
+    def draw(self, std: float) -> None:
+        """Fresh values for what is a parameter of this module itself."""
+        init.normal_(self.content_bias, std=std)
+        init.normal_(self.place_bias, std=std)
+
+    def bias(self, queries: Tensor, keys: Tensor, places: Places) -> Tensor:
+        """[B, H, Q, d], [B, H, K, d] and places -> [B, H, Q, K]."""
+        last = keys.shape[2] - 1
+        distances = torch.arange(-last, last + 1, device=queries.device)
+        table = self.proj(sinusoids(distances, self.width).to(queries.dtype)).unflatten(-1, (self.heads, -1))
+        met = torch.einsum("bhqd,rhd->bhqr", queries + self.place_bias[:, None], table)
+        content = torch.einsum("hd,bhkd->bhk", self.content_bias, keys)
+        return (pick(met, last - distance(places)) + content[:, :, None]) * queries.shape[-1] ** -0.5
+
+
+class T5Positions(PositionalEncoding):
+    """Affinity q . k / sqrt(d) + b(h, bucket(j - i)): near distances have a bucket each, far ones share theirs.
+
+    Raffel et al. (2020), https://arxiv.org/abs/1910.10683, section 2.1. One table for all layers, as there.
+    """
+
+    def __init__(self, config: Any, causal: bool) -> None:
+        super().__init__(config, causal)
+        self.causal = causal
+        self.buckets = config.relative_num_buckets
+        self.furthest = config.relative_max_distance
+        self.table = nn.Embedding(self.buckets, config.num_attention_heads)
+
+    def bucket(self, distances: Tensor) -> Tensor:
+        """Distances j - i -> buckets of the same shape."""
+        buckets, offset = self.buckets, 0
+        if self.causal:
+            far = (-distances).clamp(min=0)
+        else:
+            buckets //= 2
+            offset = (distances > 0).long() * buckets
+            far = distances.abs()
+        exact = buckets // 2
+        ratio = torch.log(far.float().clamp(min=1) / exact) / math.log(self.furthest / exact)
+        shared = exact + (ratio * (buckets - exact)).long()
+        return offset + torch.where(far < exact, far, shared.clamp(max=buckets - 1))
+
+    def bias(self, queries: Tensor, keys: Tensor, places: Places) -> Tensor:
+        """Places -> [B or 1, H, Q, K]."""
+        return self.table(self.bucket(distance(places))).permute(0, 3, 1, 2)
+
+
+class AlibiPositions(PositionalEncoding):
+    """Affinity q . k / sqrt(d) - m(h) abs(j - i), with a fixed slope m for each head. No parameters, no last place.
+
+    Press et al. (2022), https://arxiv.org/abs/2108.12409; in an encoder the distance counts on both sides.
+    """
+
+    def __init__(self, config: Any, causal: bool) -> None:
+        super().__init__(config, causal)
+        self.slopes = alibi_slopes(config.num_attention_heads)
+
+    def bias(self, queries: Tensor, keys: Tensor, places: Places) -> Tensor:
+        """Places -> [B or 1, H, Q, K]."""
+        slopes = torch.tensor(self.slopes, device=queries.device, dtype=torch.float32)
+        return -slopes[:, None, None] * distance(places)[:, None].abs()
+
+
+class KerplePositions(PositionalEncoding):
+    """Affinity q . k / sqrt(d) - a(h) log(1 + b(h) abs(j - i)), with a and b learned and above 0, for each head.
+
+    Chi et al. (2022), https://arxiv.org/abs/2205.09921, the logarithmic kernel. No last place.
+    """
+
+    def __init__(self, config: Any, causal: bool) -> None:
+        super().__init__(config, causal)
+        self.log_scale = nn.Parameter(torch.empty(config.num_attention_heads))  # log a
+        self.log_rate = nn.Parameter(torch.empty(config.num_attention_heads))  # log b
+
+    def draw(self, std: float) -> None:
+        """Fresh values for what is a parameter of this module itself."""
+        init.normal_(self.log_scale)  # numbers near 1, which differ from head to head
+        init.normal_(self.log_rate)
+
+    def bias(self, queries: Tensor, keys: Tensor, places: Places) -> Tensor:
+        """Places -> [B or 1, H, Q, K]."""
+        scale, rate = self.log_scale.exp()[:, None, None], self.log_rate.exp()[:, None, None]
+        return -scale * torch.log1p(rate * distance(places)[:, None].abs())
+
+
+class FirePositions(PositionalEncoding):
+    """Affinity q . k / sqrt(d) + f(psi(i - j) / psi(max(L, i)))(h), psi(x) = log(c x + 1), f a small network.
+
+    Li et al. (2024), https://arxiv.org/abs/2310.04418; c and L are learned, f has 32 hidden units. The paper has
+    decoders only. Here i is the later one of the two places, which in a decoder is the query's, and a key that
+    stands behind its query has the negative ratio, so that all ratios lie from -1 to 1.
+    """
+
+    def __init__(self, config: Any, causal: bool) -> None:
+        super().__init__(config, causal)
+        self.start = config.relative_max_distance
+        self.log_rate = nn.Parameter(torch.empty(1))  # log c
+        self.log_threshold = nn.Parameter(torch.empty(1))  # log L
+        self.hidden = nn.Linear(1, 32)
+        self.out = nn.Linear(32, config.num_attention_heads)
+
+    def draw(self, std: float) -> None:
+        """Fresh values for what is a parameter of this module itself."""
+        init.constant_(self.log_rate, math.log(0.1))
+        init.constant_(self.log_threshold, math.log(self.start))
+
+    def bias(self, queries: Tensor, keys: Tensor, places: Places) -> Tensor:
+        """Places -> [B or 1, H, Q, K]."""
+        back = -distance(places).to(self.log_rate.dtype)  # [B or 1, Q, K]
+        later = torch.maximum(places.queries[:, :, None], places.keys[:, None, :]).to(back.dtype)
+        rate, threshold = self.log_rate.exp(), self.log_threshold.exp()
+        ratio = back.sign() * torch.log1p(rate * back.abs()) / torch.log1p(rate * torch.maximum(later, threshold))
+        return self.out(nn.functional.relu(self.hidden(ratio[..., None]))).permute(0, 3, 1, 2)
+
+
+def pick(met: Tensor, index: Tensor) -> Tensor:
+    """What every query has met at R distances [B, H, Q, R], and which of them each pair has [B or 1, Q, K] -> pairs."""
+    return met.gather(-1, index[:, None].expand(met.shape[0], met.shape[1], -1, -1))
+
+
+def distance(places: Places) -> Tensor:
+    """J - i for every query place i and key place j: [B or 1, Q, K]."""
+    return places.keys[:, None, :] - places.queries[:, :, None]
+
+
+def alibi_slopes(heads: int) -> list[float]:
+    """2^(-8/H), 2^(-16/H), ...; where H is no power of two, the rest come from the next power's odd terms."""
+    power = 2 ** math.floor(math.log2(heads))
+    slopes = [2.0 ** (-8.0 * (h + 1) / power) for h in range(power)]
+    between = [2.0 ** (-4.0 * (h + 1) / power) for h in range(0, 2 * power, 2)]
+    return slopes + between[: heads - power]

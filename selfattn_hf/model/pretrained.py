@@ -1,0 +1,118 @@
+"""Chapter 7 of 8, continued: what all models share. Before: positions.py. Next: stacks.py.
+
+Fresh weights, saving, tables of embeddings, and what transformers wants to know of a model.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+
+from .configuration_selfattn import AUTO_MAP, SelfAttnConfig
+from .contracts import PositionalEncoding
+from .positions import POSITIONS
+from .switches import sides_of
+
+
+class SelfAttnPreTrainedModel(PreTrainedModel):
+    """What all classes share: initialisation, saving, and what transformers wants to know."""
+
+    config: SelfAttnConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _auto_class = "AutoModel"
+    _no_split_modules = ["EncoderLayer", "DecoderLayer"]
+    # Handed to every layer as they are: where weights wait on a disk, hooks must not move them a second time.
+    _skip_keys_device_placement = ["past_key_values", "cache", "position"]
+    _supports_sdpa = True
+    _supports_flex_attn = True
+    _supports_attention_backend = True
+
+    def __init__(self, config: SelfAttnConfig, *args: Any, **kwargs: Any) -> None:
+        # A config is checked when it is built; what was set on the object since then is checked here.
+        config.validate_sizes()
+        config.validate_switches()
+        super().__init__(config, *args, **kwargs)
+
+    @property
+    def _supports_flash_attn(self) -> bool:
+        """Flash attention has no door for a bias, and would lose it without a word."""
+        closed = PositionalEncoding.bias
+        sides = sides_of(self.config)
+        positions = [POSITIONS[name] for side in sides for name in self.config.positions_of(side)]
+        mixers = {name for side in sides for name in self.config.mixers_of(side)}
+        return (
+            self.config.attention_score != "additive"
+            and all(position.bias is closed for position in positions)
+            and not mixers & {"local_attention", "dense"}  # the one masks its blocks, the other is all bias
+        )
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        std = self.config.initializer_range
+        if isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight) if std is None else init.normal_(module.weight, std=std)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight, std=self.config.hidden_size**-0.5 if std is None else std)
+        elif isinstance(module, nn.RNNBase):
+            for name, weight in module.named_parameters():
+                if name.startswith("bias"):
+                    init.zeros_(weight)
+                elif std is None:
+                    init.uniform_(weight, -(module.hidden_size**-0.5), module.hidden_size**-0.5)
+                else:
+                    init.normal_(weight, std=std)
+        elif isinstance(module, nn.LayerNorm | nn.RMSNorm):
+            init.ones_(module.weight)
+            if isinstance(module, nn.LayerNorm):
+                init.zeros_(module.bias)
+        elif callable(draw := getattr(module, "draw", None)):
+            # Our own modules that hold parameters themselves.
+            draw(self.config.hidden_size**-0.5 if std is None else std)
+
+    def _resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
+        """Resize the table; where each stack has its own, all of them."""
+        resized = super()._resize_token_embeddings(*args, **kwargs)
+        if not self.config.tie_word_embeddings and isinstance(self.base_model, SelfAttnBaseModel):
+            for stack in self.base_model.stacks()[1:]:
+                stack.embed_tokens = self._get_resized_embeddings(stack.embed_tokens, resized.weight.shape[0])
+        return resized
+
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """Write weights, config and code; the config names the classes of every Auto class, whichever is saved."""
+        self.config.auto_map = dict(AUTO_MAP)
+        super().save_pretrained(save_directory, *args, **kwargs)
+
+
+class SelfAttnBaseModel(SelfAttnPreTrainedModel):
+    """Stacks and the table of embeddings that they share, where `tie_word_embeddings` says so.
+
+    A subclass makes its stacks; each has its own table, which is tied to the shared one by `_tied_weights_keys`.
+    """
+
+    def __init__(self, config: SelfAttnConfig) -> None:
+        super().__init__(config)
+        self.shared = nn.Embedding(config.vocab_size, config.hidden_size) if config.tie_word_embeddings else None
+
+    def stacks(self) -> list[Any]:
+        """The stacks there are, the encoder first."""
+        return [child for name, child in self.named_children() if name in ("encoder", "decoder")]
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The shared table, or that of the first stack."""
+        return self.stacks()[0].embed_tokens if self.shared is None else self.shared
+
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        """Replace the shared table, or that of the first stack."""
+        if self.shared is None:
+            self.stacks()[0].embed_tokens = value
+            return
+        self.shared = value
+        for stack in self.stacks():
+            tied = nn.Embedding(value.num_embeddings, value.embedding_dim, device="meta")
+            tied.weight = value.weight
+            stack.embed_tokens = tied
