@@ -18,6 +18,7 @@ Data settings come from settings.yaml beside the model; what is given here beats
 DATA = (
     "dataset", "dataset_config", "dataset_revision", "source_column", "target_column", "test_split",
     "max_source_length", "max_target_length", "too_long", "bad_rows", "max_eval_rows",
+    "syntax", "syntax_column", "syntax_language",
 )  # fmt: skip
 RUN = ("num_beams", "max_new_tokens", "length_penalty", "metric", "examples")
 OWN = """\

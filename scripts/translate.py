@@ -3,12 +3,14 @@
     scripts/translate.py MODEL                                  type sentences; through a pipe: one per line
     scripts/translate.py MODEL --text "a small dog sleeps"      one sentence
     scripts/translate.py MODEL FILE --output FILE               a file of any size, line by line
+    scripts/translate.py MODEL FILE.conllu                      for a model trained on the trees of its data
 
-Line n of the output belongs to line n of the input; an empty line stays empty.
+Line n of the output belongs to line n of the input, or to its sentence n; an empty line stays empty.
 """
 
 import argparse
 import contextlib
+import itertools
 import os
 import sys
 from collections.abc import Iterator
@@ -31,8 +33,11 @@ def main(arguments: list[str]) -> None:
         source = sys.stdin.buffer if options.file in (None, "-") else files.enter_context(open(options.file, "rb"))
         target = files.enter_context(open_output(options)) if options.output else sys.stdout.buffer
         translator = load(options)
+        check_input(options, translator.reads_heads)
         if options.text is not None:
             write(target, translator(options.text, **given))
+        elif translator.reads_heads:
+            translate_sentences(translator, options.file, target, {**batch_size, **given})
         elif source is sys.stdin.buffer and sys.stdin.isatty():
             converse(translator, target, given)
         else:
@@ -45,7 +50,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("model", metavar="MODEL", help="folder that scripts/train.py left, or a model on the Hub")
-    parser.add_argument("file", metavar="FILE", nargs="?", help="text in UTF-8, one sentence per line; - is a pipe")
+    parser.add_argument(
+        "file", metavar="FILE", nargs="?", help="text in UTF-8, one sentence per line, or CoNLL-U; - is a pipe"
+    )
     parser.add_argument("--text", help="one sentence, instead of a file")
     parser.add_argument("--output", metavar="FILE", help="write there instead of to the terminal")
     parser.add_argument("--num_beams", type=positive, metavar="N", help="beams of the search, 1 is greedy (as saved)")
@@ -88,6 +95,34 @@ def load(options: argparse.Namespace) -> "Translator":
     return Translator.from_pretrained(
         options.model, revision=options.revision, device=options.device, dtype=options.dtype
     )
+
+
+def check_input(options: argparse.Namespace, reads_heads: bool) -> None:
+    """Text for a model that reads text, CoNLL-U for one that reads words and heads."""
+    conllu = options.file is not None and options.file.lower().endswith((".conllu", ".conllu.gz"))
+    if reads_heads and not conllu:
+        raise ValueError(
+            f"{options.model} was trained on the trees of its data, which a text alone does not tell. Name a .conllu "
+            "file."
+        )
+    if conllu and not reads_heads:
+        raise ValueError(
+            f"{options.file} is CoNLL-U, and {options.model} reads text. Name a file with a sentence a line."
+        )
+
+
+def translate_sentences(translator: "Translator", path: str, target: BinaryIO, given: dict[str, Any]) -> None:
+    """Sentence by sentence of a CoNLL-U file; what was answered before a broken tree is written already."""
+    from selfattn_hf.data import read_conllu
+    from selfattn_hf.inference import TextError
+
+    rows, again = itertools.tee(read_conllu(path))
+    texts, heads = (row["tokens"] for row in rows), (row["head"] for row in again)
+    try:
+        for answer in translator.stream(texts, heads=heads, **given):
+            write(target, answer)
+    except TextError as error:
+        raise ValueError(f"{path}, sentence {error.index + 1}, {error.reason}.") from None
 
 
 def translate_lines(

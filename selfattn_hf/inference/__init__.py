@@ -1,5 +1,6 @@
 """Text in, text out."""
 
-from .translator import TextError, Translator
+from .sources import TextError
+from .translator import Translator
 
 __all__ = ["TextError", "Translator"]

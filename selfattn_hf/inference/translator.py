@@ -16,6 +16,8 @@ from transformers import AutoModelForSeq2SeqLM, GenerationConfig
 from selfattn_hf.data import Tokenizers, load_tokenizers
 from selfattn_hf.model import SelfAttnForConditionalGeneration
 
+from .sources import Row, Sources, TextError, pairs
+
 logger = logging.getLogger(__name__)
 
 # Where neither the call nor the saved generation config says how long an answer may get.
@@ -30,7 +32,11 @@ class Translator:
 
     Args:
         model: a sequence-to-sequence model; it is put into evaluation mode.
-        tokenizers: of its source and target language.
+        tokenizers: of its source and target language; for a model that reads trees, with `syntax`.
+
+    Raises:
+        ValueError: if the tokenizers have more tokens than the model, or do not say how the trees are made
+            that it reads.
 
     Example:
         >>> translator = Translator.from_pretrained("runs/quickstart")
@@ -45,6 +51,12 @@ class Translator:
             )
         self.model = model.eval()
         self.tokenizers = tokenizers
+        self._sources = Sources(tokenizers, model.config)
+
+    @property
+    def reads_heads(self) -> bool:
+        """Whether a text is given as words with their heads, because the model was trained on trees of the data."""
+        return self._sources.read_heads
 
     @classmethod
     def from_pretrained(
@@ -80,10 +92,16 @@ class Translator:
     @overload
     def __call__(self, texts: Sequence[str], **options: Any) -> list[str]: ...
 
+    @overload
+    def __call__(
+        self, texts: Sequence[Sequence[str]], *, heads: Sequence[Sequence[int | str]], **options: Any
+    ) -> list[str]: ...
+
     def __call__(
         self,
-        texts: str | Sequence[str],
+        texts: str | Sequence[str] | Sequence[Sequence[str]],
         *,
+        heads: Sequence[Sequence[int | str]] | None = None,
         num_beams: int | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
         max_new_tokens: int | None = None,
@@ -92,7 +110,9 @@ class Translator:
         """Translate one text or many. Answers come in the order of the texts; an empty text has an empty answer.
 
         Args:
-            texts: one text, or a sequence of them.
+            texts: one text, or a sequence of them; for a model that `reads_heads`, a sequence of lists of words.
+            heads: for such a model, of each text the heads of its words as Universal Dependencies count them: the
+                number of the head word, from 1 on, and 0 for the root.
             num_beams: width of the beam search, 1 is greedy; None: as saved with the model.
             batch_size: texts that are computed at once; it changes the time, not the answers.
             max_new_tokens: longest answer in tokens; None: as saved with the model, else 256 or the places that the
@@ -100,8 +120,10 @@ class Translator:
             **generate: any other field of transformers' `GenerationConfig`.
 
         Raises:
-            ValueError: for something that is no text, or a text longer than the model has places for, with its index.
+            ValueError: for something that is no text, a text longer than the model has places for, or without a tree
+                that the model needs, with its index.
         """
+        self._sources.check_heads(texts, heads is not None)
         if isinstance(texts, str):
             return self([texts], num_beams=num_beams, batch_size=batch_size, max_new_tokens=max_new_tokens, **generate)[
                 0
@@ -109,11 +131,11 @@ class Translator:
         if batch_size < 1:
             raise ValueError(f"batch_size is a number of texts and starts at 1, got {batch_size}.")
         settings = self._settings(num_beams, max_new_tokens, generate)
-        sources = self._encode(texts)
+        sources = self._sources.encode(texts, heads)
         answers = [""] * len(sources)
         full = 0
         # Texts of one length meet in one batch, the longest first: what does not fit into memory shows at once.
-        order = sorted((i for i, ids in enumerate(sources) if ids), key=lambda i: -len(sources[i]))
+        order = sorted((i for i, row in enumerate(sources) if row), key=lambda i: -len(sources[i]["input_ids"]))
         for rows in (order[start : start + batch_size] for start in range(0, len(order), batch_size)):
             decoded, unfinished = self._generate([sources[i] for i in rows], settings)
             full += unfinished
@@ -125,11 +147,19 @@ class Translator:
             )
         return answers
 
-    def stream(self, texts: Iterable[str], *, batch_size: int = DEFAULT_BATCH_SIZE, **options: Any) -> Iterator[str]:
+    def stream(
+        self,
+        texts: Iterable[str] | Iterable[Sequence[str]],
+        *,
+        heads: Iterable[Sequence[int | str]] | None = None,
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        **options: Any,
+    ) -> Iterator[str]:
         """Translate texts that do not fit into memory: answers in order, as soon as some batches are done.
 
         Args:
             texts: any iterable, read a few batches ahead.
+            heads: as for a call, any iterable as long as `texts`, which is read with it.
             batch_size: texts that are computed at once.
             **options: as for a call.
 
@@ -138,10 +168,16 @@ class Translator:
         """
         if batch_size < 1:
             raise ValueError(f"batch_size is a number of texts and starts at 1, got {batch_size}.")
-        texts, done = iter(texts), 0
-        while some := list(itertools.islice(texts, batch_size * BATCHES_AHEAD)):
+        self._sources.check_heads(texts, heads is not None)
+        rows: Iterator[Any] = iter(texts) if heads is None else pairs(texts, heads)
+        done = 0
+        while some := list(itertools.islice(rows, batch_size * BATCHES_AHEAD)):
+            if heads is not None:
+                options["heads"] = [above for _, above in some]
             try:
-                yield from self(some, batch_size=batch_size, **options)
+                yield from self(
+                    some if heads is None else [words for words, _ in some], batch_size=batch_size, **options
+                )
             except TextError as error:
                 raise TextError(done + error.index, error.reason) from None
             done += len(some)
@@ -162,7 +198,7 @@ class Translator:
                 "A Translator gives one answer per text, so num_return_sequences and return_dict_in_generate do not "
                 "fit. Call translator.model.generate() for more."
             )
-        places = _known_places(self.model, "decoder")
+        places = self.model.config.known_places("decoder")
         saved = settings.max_new_tokens or (settings.max_length and settings.max_length - 1)
         limit = max_new_tokens or saved or min(DEFAULT_MAX_NEW_TOKENS, places or DEFAULT_MAX_NEW_TOKENS)
         # The first place is that of decoder_start_token_id, and the last new token is not read again.
@@ -174,43 +210,16 @@ class Translator:
         settings.max_new_tokens, settings.max_length = limit, None
         return settings
 
-    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Ids of every text; none for an empty one. Everything is checked before anything is decoded."""
-        places = _known_places(self.model, "encoder")
-        for i, text in enumerate(texts):
-            if not isinstance(text, str):
-                raise TextError(i, f"must be text, got {text!r} of type {type(text).__name__}")
-        full = [i for i, text in enumerate(texts) if text.strip()]
-        sources: list[list[int]] = [[] for _ in texts]
-        if not full:
-            return sources
-        encoded = self.tokenizers.source([texts[i] for i in full], truncation=False, padding=False)["input_ids"]
-        for i, ids in zip(full, encoded, strict=True):
-            if places is not None and len(ids) > places:
-                raise TextError(i, f"has {len(ids)} tokens and the model's encoder knows {places} places; split it")
-            sources[i] = ids
-        return sources
-
     @torch.inference_mode()
-    def _generate(self, sources: list[list[int]], settings: GenerationConfig) -> tuple[list[str], int]:
+    def _generate(self, rows: list[Row], settings: GenerationConfig) -> tuple[list[str], int]:
         """Answers of one batch, and how many of them stopped only because of max_new_tokens."""
-        width = max(map(len, sources))
-        pad, device = self.tokenizers.source.pad_token_id, self.model.device
-        ids = torch.tensor([row + [pad] * (width - len(row)) for row in sources], device=device)
-        mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in sources], device=device)
-        answers = self.model.generate(input_ids=ids, attention_mask=mask, generation_config=settings)
-        end = torch.tensor(settings.eos_token_id if settings.eos_token_id is not None else [], device=device)
+        batch = self._sources.batch(rows, self.model.device)
+        answers = self.model.generate(**batch, generation_config=settings)
+        eos = settings.eos_token_id
+        end = torch.tensor([] if eos is None else eos, device=answers.device)
         finished = torch.isin(answers[:, 1:], end).any(dim=1)
         texts = self.tokenizers.target.batch_decode(answers, skip_special_tokens=True)
         return texts, int((~finished).sum())
-
-
-class TextError(ValueError):
-    """A text that cannot be translated; `index` is its place among the texts, `reason` what is wrong with it."""
-
-    def __init__(self, index: int, reason: str) -> None:
-        super().__init__(f"texts[{index}] {reason}.")
-        self.index, self.reason = index, reason
 
 
 def _device(device: str | torch.device | None) -> torch.device:
@@ -223,9 +232,3 @@ def _device(device: str | torch.device | None) -> torch.device:
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={str(device)!r} needs a GPU that torch sees, and it sees none. Choose cpu.")
     return chosen
-
-
-def _known_places(model: SelfAttnForConditionalGeneration, side: str) -> int | None:
-    """Number of places that one side's encoding knows; None where it has no last place."""
-    config = model.config
-    return config.max_position_embeddings if config.position_of(side) == "learned" else None

@@ -1,5 +1,6 @@
 """Builds what a run trains: tokenizers, model and generation config, from settings and data."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,21 +9,28 @@ from transformers import AutoConfig, GenerationConfig, PreTrainedModel
 from transformers.utils import cached_file
 
 from selfattn_hf import SelfAttnConfig, SelfAttnForConditionalGeneration
-from selfattn_hf.data import Tokenizers, load_tokenizers, train_tokenizers
+from selfattn_hf.data import Syntax, Tokenizers, load_tokenizers, train_tokenizers
 
 from .checkpoints import WEIGHTS, load_weights
 from .evaluation import Prepared
-from .settings import MODEL_TYPES, Settings, build_config
+from .settings import MODEL_TYPES, Settings, build_config, check_trees
 
+_SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
 _TOKENIZER_SETTINGS = ("tokenizer", "tokenizer_type", "tokenizer_vocab_size", "tokenizer_shared", "lowercase")
 
 
 def make_tokenizers(settings: Settings, train_rows: Any) -> Tokenizers:
     """The tokenizers of the run that is resumed, of the model to start from, of `tokenizer`, or newly trained ones.
 
+    How trees are made is what this run's settings say, wherever the tokenizers come from.
+
     Raises:
         ValueError: if `init_from` is set together with settings for another tokenizer.
     """
+    return dataclasses.replace(_tokenizers(settings, train_rows), syntax=Syntax.of(settings.data))
+
+
+def _tokenizers(settings: Settings, train_rows: Any) -> Tokenizers:
     if settings.run.resume and (settings.output_dir / "tokenizer.json").is_file():
         return load_tokenizers(str(settings.output_dir))
     if settings.run.init_from is not None:
@@ -45,20 +53,11 @@ def make_model(settings: Settings, tokenizers: Tokenizers) -> PreTrainedModel:
     Raises:
         ValueError: if the config is refused, or `init_from` holds a model of another kind or shape.
     """
-    given = settings.model
     source = settings.run.init_from
     if source is None:
-        config = build_config(given, vocab_size=tokenizers.vocab_size, **tokenizers.special_ids())
+        config = build_config(settings.model, vocab_size=tokenizers.vocab_size, **tokenizers.special_ids())
         return SelfAttnForConditionalGeneration(config)
-    saved = AutoConfig.from_pretrained(source)
-    if saved.model_type != SelfAttnConfig.model_type:
-        raise ValueError(
-            f"init_from={source} holds a model of type {saved.model_type}, and {SelfAttnConfig.model_type} is needed. "
-            "Name a folder or Hub id of a model trained with this package."
-        )
-    fields = {name: getattr(saved, name) for name in MODEL_TYPES} | given
-    special = {name: getattr(saved, name) for name in tokenizers.special_ids()}
-    config = build_config(fields, vocab_size=saved.vocab_size, **special)
+    config = start_config(settings, source)
     if tokenizers.vocab_size > config.vocab_size:
         raise ValueError(
             f"the tokenizer of init_from={source} has {tokenizers.vocab_size} tokens, and its model only "
@@ -69,20 +68,40 @@ def make_model(settings: Settings, tokenizers: Tokenizers) -> PreTrainedModel:
     return model
 
 
+def start_config(settings: Settings, source: str) -> SelfAttnConfig:
+    """The config saved at `source`, with what the settings change.
+
+    Raises:
+        ValueError: if the config is refused, `source` holds a model of another kind, or it needs trees and `syntax`
+            makes none, or the other way round.
+    """
+    saved = AutoConfig.from_pretrained(source)
+    if saved.model_type != SelfAttnConfig.model_type:
+        raise ValueError(
+            f"init_from={source} holds a model of type {saved.model_type}, and {SelfAttnConfig.model_type} is needed. "
+            "Name a folder or Hub id of a model trained with this package."
+        )
+    fields = {name: getattr(saved, name) for name in MODEL_TYPES} | settings.model
+    kept = {name: getattr(saved, name) for name in ("vocab_size", *_SPECIAL_IDS)}
+    config = build_config(fields, **kept)
+    check_trees(config, settings.data.syntax)
+    return config
+
+
 def make_generation_config(
     settings: Settings, config: SelfAttnConfig, tokenizers: Tokenizers, longest_target: int
 ) -> GenerationConfig:
     """How the model writes: special ids, beams and the longest output. Nothing else, so that nothing else is saved."""
     run = settings.run
     longest = run.max_new_tokens
-    bounded = config.position_of("decoder") == "learned"
+    places = config.known_places("decoder")
     if longest is None:
         longest = longest_target + longest_target // 2
-        longest = min(longest, config.max_position_embeddings) if bounded else longest
-    elif bounded and longest > config.max_position_embeddings:
+        longest = longest if places is None else min(longest, places)
+    elif places is not None and longest > places:
         raise ValueError(
-            f"max_new_tokens={longest} is more than the {config.max_position_embeddings} places that "
-            "decoder_position_encoding='learned' knows. Lower it, or raise max_position_embeddings."
+            f"max_new_tokens={longest} is more than the {places} places that the decoder knows. Lower it, or raise "
+            "max_position_embeddings."
         )
     beams = {"length_penalty": run.length_penalty} if run.num_beams > 1 else {}
     return GenerationConfig(
@@ -101,20 +120,20 @@ def with_beams(generation: GenerationConfig, num_beams: int | None) -> Generatio
 
 
 def check_lengths(config: SelfAttnConfig, splits: Mapping[str, Prepared]) -> None:
-    """Refuse rows that are longer than a bounded position table, before the first step.
+    """Refuse rows that are longer than the places that a side of the model knows, before the first step.
 
     Raises:
         ValueError: naming split, row, length and limit.
     """
     for side, column in (("encoder", "input_ids"), ("decoder", "labels")):
-        if config.position_of(side) != "learned":
+        places = config.known_places(side)
+        if places is None:
             continue
         for name, split in splits.items():
             for number, ids in enumerate(split.rows[column]):
-                if len(ids) > config.max_position_embeddings:
+                if len(ids) > places:
                     word = "source" if side == "encoder" else "target"
                     raise ValueError(
-                        f"row {number} of the {name} split has a {word} of {len(ids)} tokens, and "
-                        f"{side}_position_encoding='learned' knows {config.max_position_embeddings} places. Raise "
-                        f"max_position_embeddings, or set max_{word}_length."
+                        f"row {number} of the {name} split has a {word} of {len(ids)} tokens, and the {side} "
+                        f"knows {places} places. Raise max_position_embeddings, or set max_{word}_length."
                     )

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig
 
+from selfattn_hf.data import SYNTAX_COLUMNS
+
 from .metrics import score_texts
 
 IGNORED = -100
@@ -19,7 +21,7 @@ class Prepared:
     """One split, ready for the model.
 
     Attributes:
-        rows: `input_ids` and `labels` of each row.
+        rows: `input_ids` and `labels` of each row, and its tree where the model reads trees.
         sources: the text of each row's source.
         references: the text of each row's target, as it stands in the data.
     """
@@ -97,9 +99,9 @@ class Evaluator:
             yield order[start : start + self.batch_size]
 
     def _write(self, model: Any, batch: dict[str, Tensor], generation: GenerationConfig) -> list[str]:
-        ids = model.generate(
-            input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], generation_config=generation
-        )
+        read = ("input_ids", "attention_mask", *SYNTAX_COLUMNS)
+        source = {name: tensor for name, tensor in batch.items() if name in read}
+        ids = model.generate(**source, generation_config=generation)
         return self.decode(ids.tolist())
 
 

@@ -9,7 +9,14 @@ from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedMode
 from selfattn_hf.data import Seq2SeqCollator, Tokenizers, load_splits
 
 from .arguments import make_arguments
-from .building import check_lengths, make_generation_config, make_model, make_tokenizers, with_beams
+from .building import (
+    check_lengths,
+    make_generation_config,
+    make_model,
+    make_tokenizers,
+    start_config,
+    with_beams,
+)
 from .checkpoints import (
     average_weights,
     check_shapes,
@@ -86,6 +93,8 @@ def _prepare(settings: Settings) -> _Job:
     fields = settings.complete_training()
     seed = fields.get("seed", 42)
     enable_full_determinism(seed) if fields.get("full_determinism") else set_seed(seed)
+    if settings.run.init_from is not None:
+        start_config(settings, settings.run.init_from)  # what cannot be started from is refused before data are read
     texts = load_splits(settings.data)
     if "train" not in texts:
         raise ValueError("there is no training split. Set train_split to a split that the data set has.")

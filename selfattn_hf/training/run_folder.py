@@ -13,9 +13,12 @@ from typing import Any
 
 from transformers import Seq2SeqTrainingArguments
 
+from selfattn_hf import SelfAttnConfig
+from selfattn_hf.data import SYNTAX_COLUMNS, DataSettings
+
 from .arguments import MAY_CHANGE
 from .checkpoints import list_checkpoints
-from .settings import Settings
+from .settings import RunSettings, Settings
 
 RUN_FILE = "run.json"
 SETTINGS_FILE = "settings.yaml"
@@ -86,10 +89,11 @@ def fingerprint(settings: Settings) -> dict[str, Any]:
 
 
 def digest_of(rows: Iterable[Mapping[str, Any]]) -> str:
-    """sha256 of the ids of all rows, in order."""
+    """sha256 of the ids of all rows, and of their trees if they have some, in order."""
     digest = hashlib.sha256()
     for row in rows:
-        digest.update(json.dumps([row["input_ids"], row["labels"]]).encode())
+        trees = [row[name] for name in SYNTAX_COLUMNS if name in row]
+        digest.update(json.dumps([row["input_ids"], row["labels"], *trees]).encode())
     return digest.hexdigest()
 
 
@@ -130,8 +134,11 @@ def write_text(path: Path, text: str) -> None:
 
 
 def _value(settings: Mapping[str, Any], name: str) -> Any:
-    """A setting, or transformers' default where it was left out."""
+    """A setting, or its default where it was left out or, in a run of an earlier version, did not exist yet."""
     if name in settings:
         return settings[name]
-    field = Seq2SeqTrainingArguments.__dataclass_fields__.get(name)
-    return None if field is None else field.default
+    for owner in (SelfAttnConfig, DataSettings, RunSettings, Seq2SeqTrainingArguments):
+        field: Any = owner.__dataclass_fields__.get(name)
+        if field is not None:
+            return field.default
+    return None

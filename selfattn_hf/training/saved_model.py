@@ -22,12 +22,13 @@ from .progress import quiet_libraries, say
 from .report import show, versions, write_results
 from .run import decoder_of, make_collator
 from .run_folder import SETTINGS_FILE
-from .settings import DATA_TYPES, RUN_TYPES, RunSettings
+from .settings import DATA_TYPES, RUN_TYPES, RunSettings, check_trees
 from .yaml_files import read_yaml
 
 _DATA = (
     "dataset", "dataset_config", "dataset_revision", "source_column", "target_column", "test_split",
     "max_source_length", "max_target_length", "too_long", "bad_rows", "max_eval_rows",
+    "syntax", "syntax_column", "syntax_language",
 )  # fmt: skip
 _RUN = ("num_beams", "max_new_tokens", "length_penalty", "metric", "examples")
 _TYPES: dict[str, Any] = {
@@ -71,6 +72,7 @@ def evaluate(model: str, overrides: Mapping[str, str | bool] | None = None) -> d
         run = RunSettings(**{name: given[name] for name in _RUN if name in given and name != "length_penalty"})
         tokenizers = load_tokenizers(model)
         network = AutoModelForSeq2SeqLM.from_pretrained(model)
+        check_trees(network.config, data.syntax)
         network = network.to("cuda" if torch.cuda.is_available() else "cpu")
         generation = _generation(network, given)
         wanted = ("test",) if data.test_split is not None else ("test", "validation")

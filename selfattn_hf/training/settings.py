@@ -180,16 +180,15 @@ def _check_together(settings: Settings) -> None:
         "tie_word_embeddings to false, or tokenizer_shared to true",
     )
     for side, name in (("encoder", "max_source_length"), ("decoder", "max_target_length")):
-        longest = getattr(data, name)
+        longest, places = getattr(data, name), config.known_places(side)
         asked = longest is not None and longest != DataSettings.__dataclass_fields__[name].default
         _require(
-            run.init_from is not None
-            or config.position_of(side) != "learned"
-            or not asked
-            or longest <= config.max_position_embeddings,
-            f"{name}={longest} is more than the {config.max_position_embeddings} places that "
-            f"{side}_position_encoding='learned' knows. Raise max_position_embeddings, or lower it",
+            run.init_from is not None or places is None or not asked or longest <= places,
+            f"{name}={longest} is more than the {places} places that the {side} knows. Raise max_position_embeddings, "
+            "or lower it",
         )
+    if run.init_from is None:  # else the saved config decides, once it is loaded
+        check_trees(config, data.syntax)
     _require(
         run.batch_tokens is None or "per_device_train_batch_size" not in settings.training,
         "batch_tokens and per_device_train_batch_size both say how large a batch is. Give one of them",
@@ -221,6 +220,25 @@ def _check_together(settings: Settings) -> None:
         limit is None or limit >= run.average_checkpoints,
         f"save_total_limit={limit} keeps fewer checkpoints than average_checkpoints={run.average_checkpoints} asks "
         "for. Raise it, or leave it out",
+    )
+
+
+def check_trees(config: SelfAttnConfig, syntax: str | None) -> None:
+    """Refuse a model that reads trees without any, and trees that no encoding reads.
+
+    Raises:
+        ValueError: naming the encoding, or `syntax`.
+    """
+    positions = ", ".join(config.positions_of("encoder")) or "none"
+    _require(
+        not config.reads_trees or syntax is not None,
+        f"the encoder's position encoding ({positions}) reads trees, and syntax does not say where they come from. "
+        "Set syntax, for example to grammar or chain",
+    )
+    _require(
+        config.reads_trees or syntax is None,
+        f"syntax={syntax} would do nothing: the encoder's position encoding ({positions}) reads no trees. Set "
+        "encoder_position_encoding to tree_depth, tree_relative or tree_path, or leave syntax out",
     )
 
 

@@ -95,6 +95,7 @@ def test_a_conversation_goes_on_after_an_error(translate, translator, sentences,
             raise ValueError("too long")
         return translator(text, **given)
 
+    with_a_limit.reads_heads = False
     monkeypatch.setattr(Translator, "from_pretrained", lambda *args, **kwargs: with_a_limit)
     written, asked = translate(stdin=f"{sentences[0]}\n{'x' * 101}\n\n{sentences[1]}\n".encode(), terminal=True)
     assert written.split("\n") == [translator(sentences[0]), "", translator(sentences[1]), ""]
