@@ -85,6 +85,12 @@ def _prepared_builder(settings: DataSettings) -> Any:
             f"dataset={settings.dataset!r} cannot be loaded: {error}. It must be a Hub id, a folder or files; paths "
             f"start at {Path.cwd()}."
         ) from error
+    if builder.name == "conll":
+        # It takes the number of a word for the word, and leaves heads and comments out.
+        raise ValueError(
+            f"dataset={settings.dataset!r} holds CoNLL files, which must be named one by one: dataset: [train.conllu, "
+            "dev.conllu], or {train: train.conllu, test: test.conllu}."
+        )
     return builder
 
 

@@ -113,6 +113,12 @@ def test_a_sentence_that_cannot_be_read_is_named(conllu, old, new, message):
         load_splits(settings)
 
 
+def test_a_folder_of_such_files_is_refused_with_what_to_write(conllu, tmp_path):
+    conllu()
+    with pytest.raises(ValueError, match="holds CoNLL files, which must be named one by one"):
+        load_splits(DataSettings(dataset=str(tmp_path), source_column="tokens"))
+
+
 def test_a_file_in_another_encoding_is_named(tmp_path):
     path = tmp_path / "train.conllu"
     path.write_bytes(FILE.replace("Hunde", "Müde Hunde").encode("latin-1"))
