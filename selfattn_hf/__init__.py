@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import transformers
 
 from .model import (
+    MODELS,
     SelfAttnConfig,
     SelfAttnEncoderModel,
     SelfAttnForCausalLM,
@@ -38,15 +39,7 @@ __all__ = [
 ]
 
 transformers.AutoConfig.register(SelfAttnConfig.model_type, SelfAttnConfig, exist_ok=True)
-for _model in (
-    SelfAttnModel,
-    SelfAttnForConditionalGeneration,
-    SelfAttnForCausalLM,
-    SelfAttnEncoderModel,
-    SelfAttnForSequenceClassification,
-    SelfAttnForTokenClassification,
-    SelfAttnForQuestionAnswering,
-):
+for _model in MODELS:
     getattr(transformers, _model._auto_class).register(SelfAttnConfig, _model, exist_ok=True)
 
 

@@ -9,9 +9,10 @@ from .encoder_heads import (
     SelfAttnForTokenClassification,
 )
 from .layers import make_cache
-from .modeling_selfattn import SelfAttnForConditionalGeneration, SelfAttnModel
+from .modeling_selfattn import MODELS, SelfAttnForConditionalGeneration, SelfAttnModel
 
 __all__ = [
+    "MODELS",
     "SelfAttnConfig",
     "SelfAttnEncoderModel",
     "SelfAttnForCausalLM",

@@ -1,4 +1,4 @@
-"""Chapter 8 of 8: the decoder alone. Before: modeling_selfattn.py. Next: encoder_heads.py.
+"""Chapter 8 of 8: the decoder alone. Before: generation.py. Next: encoder_heads.py.
 
 A language model: the same decoder, with nothing to read but what it has written.
 """

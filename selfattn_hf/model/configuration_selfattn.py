@@ -19,7 +19,7 @@ logger = logging.get_logger(__name__)
 # Written into every saved config. A new release changes this file, so that a cached copy of older code is not reused.
 VERSION = "0.1.0"
 
-# The classes that an Auto class finds in a saved folder; every saved config holds the whole map.
+# The classes that an Auto class finds in a saved folder.
 AUTO_MAP = {
     "AutoConfig": "configuration_selfattn.SelfAttnConfig",
     "AutoModel": "modeling_selfattn.SelfAttnModel",
@@ -206,7 +206,7 @@ class SelfAttnConfig(PreTrainedConfig):
         return side
 
     def save_pretrained(self, save_directory: Any, push_to_hub: bool = False, **kwargs: Any) -> None:
-        """Write the config, with the whole `auto_map`, whichever class is saved and wherever it was loaded from.
+        """Write the config, with every Auto class that can open the folder, wherever it was loaded from.
 
         An attribute that was set on the object and is no field is not written, with a warning: the config could not be
         read again.
@@ -214,7 +214,7 @@ class SelfAttnConfig(PreTrainedConfig):
         for name in [name for name in vars(self) if not self._is_known(name)]:
             logger.warning(f"config.{name} is no field of SelfAttnConfig and is not saved.")
             delattr(self, name)
-        self.auto_map = dict(AUTO_MAP)
+        self.auto_map = self._served()
         self.selfattn_version = VERSION
         super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
@@ -225,6 +225,13 @@ class SelfAttnConfig(PreTrainedConfig):
     def validate_switches(self) -> None:
         """Check that every switch does something and that all fit together; see `switches.check_switches`."""
         check_switches(self)
+
+    def _served(self) -> dict[str, str]:
+        """The part of `AUTO_MAP` that a folder of this architecture can serve: one stack alone cannot serve all."""
+        files = {name.split(".")[1]: name.split(".")[0] for name in AUTO_MAP.values()}
+        file = files.get((self.architectures or [""])[0], "modeling_selfattn")
+        whole = file == "modeling_selfattn"
+        return {auto: name for auto, name in AUTO_MAP.items() if whole or auto == "AutoConfig" or file in name}
 
     @classmethod
     def _is_known(cls, name: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import LongTensor, Tensor, nn
+from transformers import initialization as init
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from .trees import Tree
@@ -118,6 +119,29 @@ class PositionalEncoding(nn.Module):
     def bias(self, queries: Tensor, keys: Tensor, places: Places) -> Tensor | None:
         """Add to affinities, after the cache: [B, H, Q, d], [B, H, K, d] -> [B or 1, H, Q, K] or None."""
         return None
+
+
+class Learned(nn.Module):
+    """Numbers that are learned, read by a call: where weights wait on a disk, a call is when they are brought.
+
+    Args:
+        shape: of the numbers.
+        mean: of their fresh values.
+        std: standard deviation of their fresh values; None: that of the matrices.
+    """
+
+    def __init__(self, *shape: int, mean: float = 0.0, std: float | None = None) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(shape))
+        self.mean, self.std = mean, std
+
+    def draw(self, std: float) -> None:
+        """Fresh values."""
+        init.normal_(self.weight, mean=self.mean, std=std if self.std is None else self.std)
+
+    def forward(self) -> Tensor:
+        """The numbers."""
+        return self.weight
 
 
 class TokenMixer(nn.Module):

@@ -1,4 +1,4 @@
-"""Chapter 8 of 8, its end: the encoder alone. Before: causal_lm.py.
+"""Chapter 8 of 8, continued: the encoder alone. Before: causal_lm.py. Next: modeling_selfattn.py.
 
 States of a text, and heads that say something about the text, about each of its tokens, or where in it an answer lies.
 Each opens the folder of an encoder-decoder too, and takes its encoder.

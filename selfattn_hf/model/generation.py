@@ -1,4 +1,4 @@
-"""Chapter 8 of 8, its second part: word after word. Before: stacks.py. Next: modeling_selfattn.py.
+"""Chapter 8 of 8, its second part: word after word. Before: stacks.py. Next: causal_lm.py.
 
 transformers' `generate` writes with every model that has a head over the vocabulary; here it learns what these
 decoders remember.

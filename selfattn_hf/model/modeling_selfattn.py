@@ -1,4 +1,4 @@
-"""Chapter 8 of 8: the whole model. Before: stacks.py.
+"""Chapter 8 of 8, its end: the whole model. Before: encoder_heads.py.
 
 The base model joins the two stacks; a head makes something of their states. Each is a transformers model like any
 other.
@@ -12,7 +12,14 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.utils import can_return_tuple
 
+from .causal_lm import SelfAttnForCausalLM
 from .configuration_selfattn import SelfAttnConfig
+from .encoder_heads import (
+    SelfAttnEncoderModel,
+    SelfAttnForQuestionAnswering,
+    SelfAttnForSequenceClassification,
+    SelfAttnForTokenClassification,
+)
 from .generation import SelfAttnGenerator
 from .loss import IGNORED, sequence_loss
 from .pretrained import SelfAttnBaseModel
@@ -208,3 +215,15 @@ class SelfAttnForConditionalGeneration(SelfAttnGenerator, GenerationMixin):
             encoder_hidden_states=outputs.encoder_hidden_states,
             encoder_attentions=outputs.encoder_attentions,
         )
+
+
+# Every class that an Auto class can make; those of one stack open the folder of the whole model too.
+MODELS = (
+    SelfAttnModel,
+    SelfAttnForConditionalGeneration,
+    SelfAttnForCausalLM,
+    SelfAttnEncoderModel,
+    SelfAttnForSequenceClassification,
+    SelfAttnForTokenClassification,
+    SelfAttnForQuestionAnswering,
+)

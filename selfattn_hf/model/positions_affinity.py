@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import initialization as init
 
-from .contracts import Places, PositionalEncoding
+from .contracts import Learned, Places, PositionalEncoding
 from .positions_embed import needed, sinusoids
 
 
@@ -83,22 +82,17 @@ class TransformerXLPositions(PositionalEncoding):
     def __init__(self, config: Any, causal: bool) -> None:
         super().__init__(config, causal)
         self.width, self.heads = config.hidden_size, config.num_attention_heads
-        self.content_bias = nn.Parameter(torch.empty(self.heads, config.head_width))
-        self.place_bias = nn.Parameter(torch.empty(self.heads, config.head_width))
+        self.content_bias = Learned(self.heads, config.head_width)
+        self.place_bias = Learned(self.heads, config.head_width)
         self.proj = nn.Linear(self.width, self.heads * config.head_width, bias=False)
-
-    def draw(self, std: float) -> None:
-        """Fresh values for what is a parameter of this module itself."""
-        init.normal_(self.content_bias, std=std)
-        init.normal_(self.place_bias, std=std)
 
     def bias(self, queries: Tensor, keys: Tensor, places: Places) -> Tensor:
         """[B, H, Q, d], [B, H, K, d] and places -> [B, H, Q, K]."""
         last = keys.shape[2] - 1
         distances = torch.arange(-last, last + 1, device=queries.device)
         table = self.proj(sinusoids(distances, self.width).to(queries.dtype)).unflatten(-1, (self.heads, -1))
-        met = torch.einsum("bhqd,rhd->bhqr", queries + self.place_bias[:, None], table)
-        content = torch.einsum("hd,bhkd->bhk", self.content_bias, keys)
+        met = torch.einsum("bhqd,rhd->bhqr", queries + self.place_bias()[:, None], table)
+        content = torch.einsum("hd,bhkd->bhk", self.content_bias(), keys)
         return (pick(met, last - distance(places)) + content[:, :, None]) * queries.shape[-1] ** -0.5
 
 
@@ -158,17 +152,13 @@ class KerplePositions(PositionalEncoding):
 
     def __init__(self, config: Any, causal: bool) -> None:
         super().__init__(config, causal)
-        self.log_scale = nn.Parameter(torch.empty(config.num_attention_heads))  # log a
-        self.log_rate = nn.Parameter(torch.empty(config.num_attention_heads))  # log b
-
-    def draw(self, std: float) -> None:
-        """Fresh values for what is a parameter of this module itself."""
-        init.normal_(self.log_scale)  # numbers near 1, which differ from head to head
-        init.normal_(self.log_rate)
+        # The logarithms of a and b; fresh ones are numbers near 1, which differ from head to head.
+        self.log_scale = Learned(config.num_attention_heads, std=1.0)
+        self.log_rate = Learned(config.num_attention_heads, std=1.0)
 
     def bias(self, queries: Tensor, keys: Tensor, places: Places) -> Tensor:
         """Places -> [B or 1, H, Q, K]."""
-        scale, rate = self.log_scale.exp()[:, None, None], self.log_rate.exp()[:, None, None]
+        scale, rate = self.log_scale().exp()[:, None, None], self.log_rate().exp()[:, None, None]
         return -scale * torch.log1p(rate * distance(places)[:, None].abs())
 
 
@@ -182,22 +172,16 @@ class FirePositions(PositionalEncoding):
 
     def __init__(self, config: Any, causal: bool) -> None:
         super().__init__(config, causal)
-        self.start = config.relative_max_distance
-        self.log_rate = nn.Parameter(torch.empty(1))  # log c
-        self.log_threshold = nn.Parameter(torch.empty(1))  # log L
+        self.log_rate = Learned(1, mean=math.log(0.1), std=0.0)  # log c, which starts as in the paper
+        self.log_threshold = Learned(1, mean=math.log(config.relative_max_distance), std=0.0)  # log L
         self.hidden = nn.Linear(1, 32)
         self.out = nn.Linear(32, config.num_attention_heads)
 
-    def draw(self, std: float) -> None:
-        """Fresh values for what is a parameter of this module itself."""
-        init.constant_(self.log_rate, math.log(0.1))
-        init.constant_(self.log_threshold, math.log(self.start))
-
     def bias(self, queries: Tensor, keys: Tensor, places: Places) -> Tensor:
         """Places -> [B or 1, H, Q, K]."""
-        back = -distance(places).to(self.log_rate.dtype)  # [B or 1, Q, K]
+        rate, threshold = self.log_rate().exp(), self.log_threshold().exp()
+        back = -distance(places).to(rate.dtype)  # [B or 1, Q, K]
         later = torch.maximum(places.queries[:, :, None], places.keys[:, None, :]).to(back.dtype)
-        rate, threshold = self.log_rate.exp(), self.log_threshold.exp()
         ratio = back.sign() * torch.log1p(rate * back.abs()) / torch.log1p(rate * torch.maximum(later, threshold))
         return self.out(nn.functional.relu(self.hidden(ratio[..., None]))).permute(0, 3, 1, 2)
 

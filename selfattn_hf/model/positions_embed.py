@@ -9,9 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import initialization as init
 
-from .contracts import Places, PositionalEncoding
+from .contracts import Learned, Places, PositionalEncoding
 from .trees import Tree
 
 
@@ -98,17 +97,14 @@ class TreePathPositions(PlaceVectors):
     def __init__(self, config: Any, causal: bool) -> None:
         super().__init__(config, causal)
         self.layout = config.sinusoid_layout
-        self.decay = nn.Parameter(torch.empty(config.hidden_size))
-
-    def draw(self, std: float) -> None:
-        """Fresh values for what is a parameter of this module itself."""
-        init.normal_(self.decay)  # before the sigmoid: decays on both sides of one half
+        self.decay = Learned(config.hidden_size, std=1.0)  # before the sigmoid: decays on both sides of one half
 
     def vectors(self, places: Places) -> Tensor:
         """Places of Q tokens -> [B, Q, D]."""
         tree = needed(places, "tree_path")
-        branches = sinusoids(tree.branch, self.width, self.layout).to(self.decay.dtype)
-        return tree.sum_upwards(branches, torch.sigmoid(self.decay)) * tree.inside[..., None]
+        decay = torch.sigmoid(self.decay())
+        branches = sinusoids(tree.branch, self.width, self.layout).to(decay.dtype)
+        return tree.sum_upwards(branches, decay) * tree.inside[..., None]
 
 
 def sinusoids(numbers: Tensor, width: int, layout: str = "interleaved") -> Tensor:

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 
-from .configuration_selfattn import AUTO_MAP, SelfAttnConfig
+from .configuration_selfattn import SelfAttnConfig
 from .contracts import PositionalEncoding
 from .positions import POSITIONS
 from .switches import sides_of
@@ -81,11 +81,6 @@ class SelfAttnPreTrainedModel(PreTrainedModel):
             for stack in self.base_model.stacks()[1:]:
                 stack.embed_tokens = self._get_resized_embeddings(stack.embed_tokens, resized.weight.shape[0])
         return resized
-
-    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
-        """Write weights, config and code; the config names the classes of every Auto class, whichever is saved."""
-        self.config.auto_map = dict(AUTO_MAP)
-        super().save_pretrained(save_directory, *args, **kwargs)
 
 
 class SelfAttnBaseModel(SelfAttnPreTrainedModel):

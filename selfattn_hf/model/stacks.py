@@ -239,8 +239,9 @@ class SelfAttnDecoder(Stack):
         own = cache.self_attention_cache if isinstance(cache, EncoderDecoderCache) else cache
         masks = self.masks(x, padding, own)
         may_pack = self.may_pack(kwargs) and cache is None
-        # A static cache is as long as it will ever be; others hold what was seen.
-        visible = own.get_mask_sizes(shape[1], 0)[0] if own is not None and seen is None else None
+        visible = None
+        if own is not None:  # a static cache shows more than was seen, a layer that forgets shows less
+            visible = max([seen or 0, *(own.get_mask_sizes(shape[1], idx)[0] for idx in range(len(own.layers)))])
         packed = pack(padding) if may_pack else None
         places = self.shifted(Places.count(shape, x.device, padding, past, visible, packed))
         source = self._source(x, encoder_hidden_states, encoder_attention_mask, may_pack)

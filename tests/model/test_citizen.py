@@ -9,7 +9,7 @@ from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.utils import logging
 
 from selfattn_hf import SelfAttnForConditionalGeneration, make_cache
-from selfattn_hf.model.attention import eager_attention
+from selfattn_hf.model.attend import eager_attention
 
 
 @pytest.fixture
@@ -111,8 +111,8 @@ def test_sampling_is_the_same_with_and_without_cache(mixer, make_model, batch):
     assert len(set(drawn[0][0].tolist())) > 3
 
 
-def test_a_static_cache_gives_the_same_tokens(position, make_model, batch, pad):
-    model = make_model(torch.float32, position_encoding=position)
+def test_a_static_cache_gives_the_same_tokens(on_a_side, make_model, batch, pad):
+    model = make_model(torch.float32, **on_a_side)
     source, mask = pad(batch["source"])
     prompt, prompt_mask = pad([batch["target"][0][:2], batch["target"][1][:3], batch["target"][2][:1]], "left")
     prompts = {"decoder_input_ids": prompt, "decoder_attention_mask": prompt_mask}
@@ -244,13 +244,14 @@ def test_maps_that_an_attention_implementation_does_not_have_are_asked_for_with_
 
 
 @torch.no_grad()
-def test_tables_that_wait_on_a_disk_give_the_same_logits(position, make_model, example, tmp_path):
-    model = make_model(torch.float32, position_encoding=position, tie_word_embeddings=False)
+def test_tables_that_wait_on_a_disk_give_the_same_logits(on_a_side, make_model, with_trees, example, tmp_path):
+    model = make_model(torch.float32, tie_word_embeddings=False, **on_a_side)
     model.save_pretrained(tmp_path / "model")
     places = {"model.encoder": "disk", "model.decoder": "disk", "lm_head": "cpu"}
     offloaded = SelfAttnForConditionalGeneration.from_pretrained(
         tmp_path / "model", device_map=places, offload_folder=tmp_path / "disk"
     )
+    with_trees(offloaded)
     torch.testing.assert_close(offloaded(**example).logits, model(**example).logits, atol=2e-6, rtol=1e-5)
 
 

@@ -7,9 +7,9 @@ import pytest
 from huggingface_hub.errors import StrictDataclassFieldValidationError
 
 from selfattn_hf import SelfAttnConfig, SelfAttnForConditionalGeneration
-from selfattn_hf.model.configuration_selfattn import AffinityPosition, EmbeddingPosition
 from selfattn_hf.model.contracts import PositionalEncoding
 from selfattn_hf.model.positions import POSITIONS
+from selfattn_hf.model.switches import AffinityPosition, EmbeddingPosition
 
 
 def test_a_config_needs_no_arguments():
@@ -34,7 +34,7 @@ def test_a_config_needs_no_arguments():
         ({"relative_num_buckets": 8, "position_encoding": "shaw"}, ["relative_num_buckets=8 would do nothing"]),
         ({"position_encoding": "t5", "relative_num_buckets": 6}, ["multiple of 4", "6"]),
         ({"position_encoding": "t5", "relative_max_distance": 16}, ["relative_max_distance must be above"]),
-        ({"position_encoding": "rope", "hidden_size": 24}, ["must be even", "24 / 8"]),
+        ({"position_encoding": "rope", "hidden_size": 24}, ["must be even", "got 3", "hidden_size=24"]),
         ({"hidden_size": 15, "num_attention_heads": 5}, ["hidden_size must be even"]),
         ({"hidden_size": 15, "num_attention_heads": 5, "encoder_mixer": "rnn", "position_encoding": "none"}, ["even"]),
         ({"dropout": 1.0}, ["dropout is a rate", "1.0"]),
@@ -48,7 +48,25 @@ def test_a_config_needs_no_arguments():
         ),
         ({"eos_token_id": []}, ["eos_token_id", "empty list"]),
         ({"to_dict": 1}, ["no field to_dict"]),
-        ({"is_encoder_decoder": False}, ["is_encoder_decoder is always true"]),
+        ({"is_encoder_decoder": False, "encoder_mixer": "rnn"}, ["encoder_mixer='rnn' would do nothing", "an encoder"]),
+        ({"is_encoder_decoder": False, "attention_score": "dot"}, ["attention_score='dot' would do nothing"]),
+        ({"encoder_mixer": ["rnn"]}, ["a list of mixers names one for each layer", "encoder_layers=6", "['rnn']"]),
+        ({"decoder_mixer": ["rnn"] * 6, "share_layers": True}, ["share_layers=True", "decoder_mixer is one word"]),
+        ({"position_encoding": []}, ["a list of encodings names different ones", "position_encoding=[]"]),
+        ({"position_encoding": ["rope", "rope"]}, ["different ones", "['rope', 'rope']"]),
+        ({"encoder_position_encoding": ["none", "t5"]}, ["none stands alone", "encoder_position_encoding"]),
+        ({"position_encoding": "tree_depth"}, ["decoder_position_encoding='tree_depth'", "word by word"]),
+        ({"encoder_mixer": "dense", "position_encoding": "t5"}, ["encoder_mixer='dense' has none", "local_attention"]),
+        ({"attend_to": "embeddings", "encoder_layers": 1, "decoder_layers": 1}, ["attend_to", "above the first"]),
+        ({"share_layers": True, "encoder_layers": 1, "decoder_layers": 1}, ["share_layers=True would do nothing"]),
+        ({"position_shift": 4, "position_encoding": "rope"}, ["position_shift=4 would do nothing", "'learned'"]),
+        ({"position_shift": -1}, ["position_shift is a number of places", "-1"]),
+        ({"sinusoid_layout": "halves", "position_encoding": "learned"}, ["sinusoid_layout='halves' would do nothing"]),
+        ({"norm": "none", "norm_type": "rms_norm"}, ["norm_type='rms_norm' would do nothing", "a norm"]),
+        ({"head_dim": 3, "position_encoding": "rope"}, ["must be even", "got 3", "head_dim=3"]),
+        ({"head_dim": 0}, ["head_dim is a size", "0"]),
+        ({"head_dim": 5, "attention_score": "dot"}, ["must be hidden_size=512", "8 * 5"]),
+        ({"norm_eps": 0}, ["norm_eps", "above 0"]),
     ],
 )
 def test_what_cannot_work_is_refused_with_field_rule_and_way_out(switches, words):
@@ -59,7 +77,8 @@ def test_what_cannot_work_is_refused_with_field_rule_and_way_out(switches, words
 
 
 @pytest.mark.parametrize(
-    "switches", [{"encoder_mixer": "lstm"}, {"hidden_size": "512"}, {"position_encoding": "tree_depth"}]
+    "switches",
+    [{"encoder_mixer": "lstm"}, {"hidden_size": "512"}, {"position_encoding": "tree"}, {"encoder_mixer": ["rn"]}],
 )
 def test_wrong_types_and_unknown_values_are_refused(switches):
     (field,) = switches
@@ -73,7 +92,7 @@ def test_an_open_future_has_no_cache():
 
 def test_each_side_may_have_its_own_order():
     config = SelfAttnConfig(encoder_mixer="rnn", encoder_position_encoding="none", position_encoding="rope")
-    assert (config.position_of("encoder"), config.position_of("decoder")) == ("none", "rope")
+    assert (config.positions_of("encoder"), config.positions_of("decoder")) == ([], ["rope"])
 
 
 def test_a_position_stands_in_the_group_of_the_door_that_it_opens(position):

@@ -103,7 +103,7 @@ def test_attention_scores_equal_their_formulas(make_model, score):
 
 def test_sinusoidal_equals_the_formula_in_a_loop(make_config):
     config = make_config()
-    table = POSITIONS["sinusoidal"](config, False).vectors(torch.arange(50)[None])[0]
+    table = POSITIONS["sinusoidal"](config, False).vectors(places_of(50))[0]
     for t in range(50):
         for i in range(config.hidden_size // 2):
             angle = t / 10000 ** (2 * i / config.hidden_size)
