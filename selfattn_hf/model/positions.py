@@ -60,11 +60,9 @@ class CombinedPositions(PositionalEncoding):
 
     def bias(self, queries: Tensor, keys: Tensor, places: Places) -> Tensor | None:
         """[B, H, Q, d], [B, H, K, d] and places -> [B or 1, H, Q, K], or None where no part has one."""
-        total = None
-        for part in self.parts:
-            bias = part.bias(queries, keys, places)
-            total = bias if total is None or bias is None else total + bias
-        return total
+        biases = [part.bias(queries, keys, places) for part in self.parts]
+        given = [bias for bias in biases if bias is not None]
+        return sum(given[1:], given[0]) if given else None
 
 
 def make_position(names: Sequence[str], config: Any, causal: bool) -> PositionalEncoding:
