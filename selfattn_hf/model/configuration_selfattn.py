@@ -189,8 +189,8 @@ class SelfAttnConfig(PreTrainedConfig):
         alone = copy.deepcopy(self)
         alone.is_encoder_decoder = False
         if self.is_encoder_decoder:
-            names = self.positions_of("decoder") or ["none"]
-            alone.position_encoding = names if len(names) > 1 else names[0]
+            own = self.decoder_position_encoding
+            alone.position_encoding = self.position_encoding if own is None else own
             alone.encoder_position_encoding = alone.decoder_position_encoding = None
             alone.encoder_layers = self.decoder_layers
             for name in idle_fields(alone):

@@ -40,6 +40,4 @@ class SelfAttnGenerator(SelfAttnPreTrainedModel):
                 f"cache_implementation={implementation!r} holds keys and values, and "
                 f"decoder_mixer={self.config.decoder_mixer!r} remembers something else. Leave cache_implementation out."
             )
-        super()._prepare_cache_for_generation(  # type: ignore[misc]  # GenerationMixin's, further along
-            generation_config, model_kwargs, *args, **kwargs
-        )
+        super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)

@@ -5,7 +5,7 @@ Several encodings can act together.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
@@ -48,21 +48,24 @@ class CombinedPositions(PositionalEncoding):
 
     def embed(self, x: Tensor, places: Places) -> Tensor:
         """[B, Q, D] or packed [1, N, D] -> the same shape."""
-        for part in self.parts:
+        for part in self._encodings():
             x = part.embed(x, places)
         return x
 
     def rotate(self, heads: Tensor, places: Places) -> Tensor:
         """[B, H, Q, d] -> [B, H, Q, d]."""
-        for part in self.parts:
+        for part in self._encodings():
             heads = part.rotate(heads, places)
         return heads
 
     def bias(self, queries: Tensor, keys: Tensor, places: Places) -> Tensor | None:
         """[B, H, Q, d], [B, H, K, d] and places -> [B or 1, H, Q, K], or None where no part has one."""
-        biases = [part.bias(queries, keys, places) for part in self.parts]
+        biases = [part.bias(queries, keys, places) for part in self._encodings()]
         given = [bias for bias in biases if bias is not None]
         return sum(given[1:], given[0]) if given else None
+
+    def _encodings(self) -> list[PositionalEncoding]:
+        return cast("list[PositionalEncoding]", list(self.parts))
 
 
 def make_position(names: Sequence[str], config: Any, causal: bool) -> PositionalEncoding:

@@ -101,7 +101,7 @@ class Blocks(Tree):
     """Parts of trees, of which only distances [B * n, q, k] are known."""
 
     def __init__(self, distance: Tensor) -> None:
-        self.distance = distance  # type: ignore[misc]  # known, where a tree works it out
+        self.distance = distance  # known, where a tree works it out
 
 
 def check_tree(heads: Tensor, nodes: Tensor | None, shape: tuple[int, int]) -> None:
