@@ -90,9 +90,12 @@ class Places:
             keys: [n, k] index of the visible tokens that each block looks at.
 
         Returns:
-            Places with queries [B * n or n, q] and keys [B * n or n, k], the blocks of a row one after the other.
+            Places with queries [B * n, q] and keys [B * n, k], the blocks of a row one after the other.
         """
-        asking, asked = self.queries[:, queries].flatten(0, 1), self.keys[:, keys].flatten(0, 1)
+        asking, asked = (
+            of.expand(self.shape[0], -1)[:, index].flatten(0, 1)
+            for of, index in ((self.queries, queries), (self.keys, keys))
+        )
         tree = None if self.tree is None else self.tree.blocks(queries, keys)
         return Places(asking, asked, (self.shape[0] * len(queries), queries.shape[1]), tree=tree)
 

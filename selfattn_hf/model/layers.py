@@ -18,12 +18,16 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from .attention import CrossAttention, SelfAttentionMixer
 from .contracts import Places, PositionalEncoding, TokenMixer
+from .dense import DenseMixer
 from .feedforward import FEEDFORWARDS
+from .local_attention import LocalAttentionMixer
 from .recurrence import RecurrentMixer
 from .window import WindowMixer
 
 MIXERS: dict[str, type[TokenMixer]] = {
     "self_attention": SelfAttentionMixer,
+    "local_attention": LocalAttentionMixer,
+    "dense": DenseMixer,
     "window": WindowMixer,
     "rnn": RecurrentMixer,
 }
