@@ -2,6 +2,7 @@
 
 from .causal_lm import SelfAttnForCausalLM
 from .configuration_selfattn import SelfAttnConfig
+from .contracts import Places
 from .encoder_heads import (
     SelfAttnEncoderModel,
     SelfAttnForQuestionAnswering,
@@ -10,9 +11,11 @@ from .encoder_heads import (
 )
 from .layers import make_cache
 from .modeling_selfattn import MODELS, SelfAttnForConditionalGeneration, SelfAttnModel
+from .trees import Tree
 
 __all__ = [
     "MODELS",
+    "Places",
     "SelfAttnConfig",
     "SelfAttnEncoderModel",
     "SelfAttnForCausalLM",
@@ -21,5 +24,6 @@ __all__ = [
     "SelfAttnForSequenceClassification",
     "SelfAttnForTokenClassification",
     "SelfAttnModel",
+    "Tree",
     "make_cache",
 ]
