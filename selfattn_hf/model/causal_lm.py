@@ -9,13 +9,15 @@ from torch import LongTensor, Tensor, nn
 from transformers import GenerationMixin
 from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions, CausalLMOutputWithPast
-from transformers.utils import can_return_tuple
+from transformers.utils import can_return_tuple, logging
 
 from .configuration_selfattn import SelfAttnConfig
 from .generation import SelfAttnGenerator
 from .loss import IGNORED, sequence_loss
 from .pretrained import SelfAttnBaseModel
 from .stacks import SelfAttnDecoder, check_labels
+
+logger = logging.get_logger(__name__)
 
 
 class SelfAttnDecoderModel(SelfAttnBaseModel):
@@ -76,7 +78,7 @@ class SelfAttnForCausalLM(SelfAttnGenerator, GenerationMixin):
             past_key_values: what earlier passes left.
             inputs_embeds: [B, T, D] instead of ids.
             labels: [B, T] the ids themselves, -100 where none counts; they are shifted here, so that each place is
-                asked for the token behind it.
+                asked for the token behind it. Padding is asked for nothing: the first token of a row never counts.
             use_cache: return a cache; None: as the config says, and none with labels.
             logits_to_keep: logits of the last places only, or of the places named; 0: of all.
             **kwargs: num_items_in_batch and label_smoothing go to the loss (see `sequence_loss`);
@@ -86,6 +88,12 @@ class SelfAttnForCausalLM(SelfAttnGenerator, GenerationMixin):
         if labels is not None:
             check_labels(labels, self.config.vocab_size)
             use_cache = bool(use_cache)
+        elif "num_items_in_batch" in loss_kwargs:
+            logger.warning_once(
+                "SelfAttnForCausalLM got num_items_in_batch and no labels. A Trainer that took them for its "
+                "label_smoothing_factor does not shift them, except for transformers' own classes, and so teaches each "
+                "place its own token. Let the collator give label_smoothing beside the labels instead."
+            )
         outputs = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -100,6 +108,8 @@ class SelfAttnForCausalLM(SelfAttnGenerator, GenerationMixin):
         loss = None
         if labels is not None:
             behind = nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
+            if attention_mask is not None:
+                behind = behind.masked_fill(attention_mask[:, -behind.shape[1] :] == 0, IGNORED)
             loss = self.loss_function(logits, behind, **loss_kwargs)
         return CausalLMOutputWithPast(
             loss=loss,

@@ -6,6 +6,7 @@ Each opens the folder of an encoder-decoder too, and takes its encoder.
 
 from typing import Any
 
+import torch
 from torch import LongTensor, Tensor, nn
 from transformers.modeling_outputs import (
     BaseModelOutput,
@@ -16,7 +17,8 @@ from transformers.modeling_outputs import (
 from transformers.utils import can_return_tuple
 
 from .configuration_selfattn import SelfAttnConfig
-from .loss import classification_loss, sequence_loss, span_loss
+from .loss import IGNORED, classification_loss, problem_of, sequence_loss, span_loss
+from .masking import is_traced
 from .pretrained import SelfAttnBaseModel, SelfAttnPreTrainedModel
 from .stacks import SelfAttnEncoder
 
@@ -57,30 +59,35 @@ class SelfAttnEncoderModel(SelfAttnBaseModel):
 
 
 class EncoderHead(SelfAttnPreTrainedModel):
-    """What heads on the encoder share: its states, and one linear layer on them."""
+    """What heads on the encoder share; each has a linear layer on its states, of a name of its own.
+
+    The names are transformers' own, so that adapters find them; and they differ, so that the folder of one head, opened
+    as another, gives no layer that was trained for something else.
+    """
 
     _tied_weights_keys = {"model.encoder.embed_tokens.weight": "model.shared.weight"}
     _keys_to_ignore_on_load_unexpected = WITHOUT_ENCODER
 
-    def __init__(self, config: SelfAttnConfig, outputs: int) -> None:
+    def __init__(self, config: SelfAttnConfig) -> None:
         super().__init__(config)
         self.model = SelfAttnEncoderModel(config)
         self.dropout = nn.Dropout(config.dropout)
-        self.classifier = nn.Linear(config.hidden_size, outputs)
-        self.post_init()
 
 
 class SelfAttnForSequenceClassification(EncoderHead):
     """A label, several labels or numbers for a text, from the mean of the states of its real tokens.
 
     `config.problem_type` says which; where it is None, one label means a number, and else labels that are whole numbers
-    mean one label of several, others any number of labels.
+    mean one label of several, others any number of labels; the first labels settle it, and it is saved, so that a
+    pipeline knows.
     """
 
     _auto_class = "AutoModelForSequenceClassification"
 
     def __init__(self, config: SelfAttnConfig) -> None:
-        super().__init__(config, config.num_labels)
+        super().__init__(config)
+        self.score = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
 
     @can_return_tuple
     def forward(
@@ -102,7 +109,8 @@ class SelfAttnForSequenceClassification(EncoderHead):
             inputs_embeds: [B, S, D] instead of ids.
             syntax_heads: [B, S] trees, for encodings that read them; see `SelfAttnEncoder`.
             syntax_nodes: [B, S] which tokens are parts of one word.
-            labels: [B] whole numbers below L; or [B, L] zeros and ones; or numbers, [B] or [B, L].
+            labels: [B] whole numbers below L, -100 where none counts; or [B, L] zeros and ones as floats; or numbers,
+                [B] or [B, L].
             num_items_in_batch: see `classification_loss`.
             **kwargs: output_attentions, output_hidden_states.
         """
@@ -114,11 +122,14 @@ class SelfAttnForSequenceClassification(EncoderHead):
         if attention_mask is None:
             mean = states.mean(1)
         else:  # states are zeros at padding
-            mean = states.sum(1) / attention_mask.sum(1, keepdim=True).clamp(min=1).to(states.dtype)
-        logits = self.classifier(self.dropout(mean))
+            mean = states.sum(1) / attention_mask.bool().sum(1, keepdim=True).clamp(min=1)
+        logits = self.score(self.dropout(mean))
         loss = None
         if labels is not None:
-            loss = classification_loss(logits, labels, self.config.problem_type, num_items_in_batch)
+            problem = self.config.problem_type = self.config.problem_type or problem_of(logits, labels)
+            if problem == "single_label_classification":
+                check_classes(labels, self.config.num_labels)
+            loss = classification_loss(logits, labels, problem, num_items_in_batch)
         return SequenceClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
@@ -130,7 +141,9 @@ class SelfAttnForTokenClassification(EncoderHead):
     _auto_class = "AutoModelForTokenClassification"
 
     def __init__(self, config: SelfAttnConfig) -> None:
-        super().__init__(config, config.num_labels)
+        super().__init__(config)
+        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
+        self.post_init()
 
     @can_return_tuple
     def forward(
@@ -163,7 +176,10 @@ class SelfAttnForTokenClassification(EncoderHead):
             syntax_heads=syntax_heads, syntax_nodes=syntax_nodes, return_dict=True, **kwargs,
         )  # fmt: skip
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
-        loss = None if labels is None else sequence_loss(logits, labels, num_items_in_batch, label_smoothing)
+        loss = None
+        if labels is not None:
+            check_classes(labels, self.config.num_labels)
+            loss = sequence_loss(logits, labels, num_items_in_batch, label_smoothing)
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )
@@ -175,7 +191,9 @@ class SelfAttnForQuestionAnswering(EncoderHead):
     _auto_class = "AutoModelForQuestionAnswering"
 
     def __init__(self, config: SelfAttnConfig) -> None:
-        super().__init__(config, 2)
+        super().__init__(config)
+        self.qa_outputs = nn.Linear(config.hidden_size, 2)
+        self.post_init()
 
     @can_return_tuple
     def forward(
@@ -187,6 +205,7 @@ class SelfAttnForQuestionAnswering(EncoderHead):
         syntax_nodes: LongTensor | None = None,
         start_positions: LongTensor | None = None,
         end_positions: LongTensor | None = None,
+        num_items_in_batch: int | Tensor | None = None,
         **kwargs: Any,
     ) -> QuestionAnsweringModelOutput:
         """Logits of start and end, [B, S] each, and the loss where both positions are given.
@@ -199,19 +218,26 @@ class SelfAttnForQuestionAnswering(EncoderHead):
             syntax_nodes: [B, S] which tokens are parts of one word.
             start_positions: [B] index of the first token of the answer; one outside the row does not count.
             end_positions: [B] index of the last token.
+            num_items_in_batch: see `sequence_loss`; the number of answers.
             **kwargs: output_attentions, output_hidden_states.
         """
+        if (start_positions is None) != (end_positions is None):
+            missing = "start_positions" if start_positions is None else "end_positions"
+            raise ValueError(f"an answer has a first and a last token, got no {missing}. Give both, or neither.")
         outputs = self.model(
             input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds,
             syntax_heads=syntax_heads, syntax_nodes=syntax_nodes, return_dict=True, **kwargs,
         )  # fmt: skip
-        start, end = self.classifier(self.dropout(outputs.last_hidden_state)).unbind(-1)
+        start, end = self.qa_outputs(self.dropout(outputs.last_hidden_state)).unbind(-1)
         if attention_mask is not None:
-            least = start.new_tensor(float("-inf")).nan_to_num()
+            least = torch.finfo(start.dtype).min
             start, end = (logits.masked_fill(attention_mask == 0, least) for logits in (start, end))
         loss = None
         if start_positions is not None and end_positions is not None:
-            loss = (span_loss(start, start_positions) + span_loss(end, end_positions)) / 2
+            check_answers(start_positions, attention_mask, "start_positions")
+            check_answers(end_positions, attention_mask, "end_positions")
+            of_start = span_loss(start, start_positions, num_items_in_batch)
+            loss = (of_start + span_loss(end, end_positions, num_items_in_batch)) / 2
         return QuestionAnsweringModelOutput(
             loss=loss,
             start_logits=start,
@@ -219,3 +245,37 @@ class SelfAttnForQuestionAnswering(EncoderHead):
             hidden_states=outputs.hidden_states,
             attentions=outputs.attentions,
         )
+
+
+def check_classes(labels: Tensor, size: int) -> None:
+    """Refuse labels that are neither a class below `size` nor -100.
+
+    Values are looked at on the CPU alone, as with ids; -1 would otherwise mean the last class there.
+
+    Raises:
+        ValueError: naming the label and the limit.
+    """
+    if labels.device.type != "cpu" or is_traced():
+        return
+    wrong = labels[(labels != IGNORED) & ((labels < 0) | (labels >= size))]
+    if wrong.numel():
+        raise ValueError(
+            f"labels must be from 0 to {size - 1}, the classes of config.num_labels={size}, or {IGNORED} where none "
+            f"counts, got {wrong[0].item()}. Set config.num_labels to the number of classes, or repair the labels."
+        )
+
+
+def check_answers(places: Tensor, mask: Tensor | None, name: str) -> None:
+    """Refuse answers [B] that lie in the padding of a mask [B, S]; see `check_classes`.
+
+    Raises:
+        ValueError: naming the row and the place.
+    """
+    if mask is None or places.device.type != "cpu" or is_traced():
+        return
+    for row, place in enumerate(places.flatten().tolist()):
+        if 0 <= place < mask.shape[1] and not mask[row, place]:
+            raise ValueError(
+                f"{name} counts tokens from the start of the padded row, and no answer lies in padding, got {place} in "
+                f"row {row}. Add the padding that stands before the text, or give -1 for a row without an answer."
+            )

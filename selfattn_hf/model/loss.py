@@ -65,20 +65,34 @@ def sequence_loss(
     """
     if labels.shape != logits.shape[:-1]:
         raise ValueError(
-            f"labels must name one token for each place that has logits: expected shape {tuple(logits.shape[:-1])}, "
-            f"got {tuple(labels.shape)}. Give decoder inputs of the labels' length, and leave logits_to_keep out."
+            f"labels must name one class for each place that has logits: expected shape {tuple(logits.shape[:-1])}, "
+            f"got {tuple(labels.shape)}. Give inputs of the labels' length, and leave logits_to_keep out."
         )
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing is a share from 0 to below 1, got {label_smoothing}.")
     labels = labels.to(logits.device).flatten()
     logits = logits.flatten(0, -2)
-    exact = logits if logits.dtype == torch.float64 else logits.float()
-    total = SmoothedCrossEntropy.apply(exact, labels, label_smoothing)
-    if num_items_in_batch is None:
-        num_items_in_batch = (labels != IGNORED).sum()
-    if isinstance(num_items_in_batch, Tensor):
-        return total / num_items_in_batch.to(total.device).sum().clamp(min=1)
-    return total / max(num_items_in_batch, 1)
+    total = SmoothedCrossEntropy.apply(exact(logits), labels, label_smoothing)
+    return shared(total, (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+
+
+def exact(logits: Tensor) -> Tensor:
+    """Logits in the precision that a loss is computed in: float32, or float64 where they have it."""
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def shared(total: Tensor, items: int | Tensor) -> Tensor:
+    """A sum of losses, divided by the number of its items; several devices may have counted their own."""
+    if isinstance(items, Tensor):
+        return total / items.to(total.device).sum().clamp(min=1)
+    return total / max(items, 1)
+
+
+def problem_of(logits: Tensor, labels: Tensor) -> str:
+    """What labels for whole texts ask for, by transformers' rule: logits [B, L] and labels -> a `problem_type`."""
+    if logits.shape[-1] == 1:
+        return "regression"
+    return "multi_label_classification" if labels.dtype.is_floating_point else "single_label_classification"
 
 
 def classification_loss(
@@ -91,36 +105,37 @@ def classification_loss(
 
     Args:
         logits: [B, L].
-        labels: [B] whole numbers below L (cross-entropy); [B, L] zeros and ones as floats (one binary cross-entropy for
+        labels: [B] whole numbers below L, or -100 (cross-entropy); [B, L] zeros and ones (one binary cross-entropy for
             each); or numbers, [B] or [B, L] (squared error).
-        problem_type: single_label_classification, multi_label_classification or regression; None: regression where
-            L is 1, else by whether the labels are whole numbers.
+        problem_type: single_label_classification, multi_label_classification or regression; None: see `problem_of`.
         num_items_in_batch: what to divide by instead, the number of labels of a whole accumulated batch.
 
     Raises:
         ValueError: where labels and logits do not belong together.
     """
     labels = labels.to(logits.device)
-    if problem_type is None:
-        is_whole = not labels.dtype.is_floating_point
-        several = "single_label_classification" if is_whole else "multi_label_classification"
-        problem_type = "regression" if logits.shape[-1] == 1 else several
+    problem_type = problem_type or problem_of(logits, labels)
     if problem_type == "single_label_classification":
+        if labels.dtype.is_floating_point or labels.numel() != len(logits):
+            raise ValueError(
+                f"{problem_type} needs one class for each row, a whole number: expected shape ({len(logits)},), got "
+                f"{tuple(labels.shape)} of {labels.dtype}. Set config.problem_type to what the labels are."
+            )
         return sequence_loss(logits, labels.view(-1), num_items_in_batch)
     if labels.numel() != logits.numel():
         raise ValueError(
             f"{problem_type} needs one label for each logit: expected shape {tuple(logits.shape)}, got "
             f"{tuple(labels.shape)}. Set config.num_labels and config.problem_type to what the labels are."
         )
-    wanted = labels.view_as(logits).to(logits.dtype)
+    given = exact(logits)
+    wanted = labels.view_as(given).to(given.dtype)
     measure = nn.functional.mse_loss if problem_type == "regression" else nn.functional.binary_cross_entropy_with_logits
-    return measure(logits, wanted, reduction="sum") / (
-        labels.numel() if num_items_in_batch is None else num_items_in_batch
-    )
+    total = measure(given, wanted, reduction="sum")
+    return shared(total, labels.numel() if num_items_in_batch is None else num_items_in_batch)
 
 
-def span_loss(logits: Tensor, places: Tensor) -> Tensor:
+def span_loss(logits: Tensor, places: Tensor, num_items_in_batch: int | Tensor | None = None) -> Tensor:
     """Cross-entropy of one place in each row: logits [B, S], places [B]; a place outside the row does not count."""
     places = places.to(logits.device).view(-1)
     outside = (places < 0) | (places >= logits.shape[1])
-    return sequence_loss(logits, places.masked_fill(outside, IGNORED))
+    return sequence_loss(logits, places.masked_fill(outside, IGNORED), num_items_in_batch)
