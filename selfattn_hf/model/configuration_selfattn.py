@@ -184,6 +184,15 @@ class SelfAttnConfig(PreTrainedConfig):
         """Width of a head: `head_dim`, or an equal share of `hidden_size`."""
         return self.hidden_size // self.num_attention_heads if self.head_dim is None else self.head_dim
 
+    def with_switches(self, **switches: Any) -> "SelfAttnConfig":
+        """A copy with other switches, in which what would do nothing beside them is as if never set."""
+        other = copy.deepcopy(self)
+        for name, value in switches.items():
+            setattr(other, name, value)
+        idle = idle_fields(other).keys() - switches.keys()
+        kept = {name: value for name, value in self.to_dict().items() if name not in idle}
+        return type(self).from_dict(kept | switches)
+
     def decoder_alone(self) -> "SelfAttnConfig":
         """A copy for the decoder alone, in which what belongs to the encoder is as if never set."""
         alone = copy.deepcopy(self)
