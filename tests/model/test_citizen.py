@@ -25,7 +25,8 @@ def test_states_and_attention_maps_are_recorded(mixer, make_model, example):
     assert [len(states) for states in (out.encoder_hidden_states, out.decoder_hidden_states)] == [3, 4]
     assert out.decoder_hidden_states[0].shape == (3, 6, 16)
     assert [weights.shape for weights in out.cross_attentions] == [(3, 4, 6, 7)] * 3
-    expected = [(2, (3, 4, 7, 7)), (3, (3, 4, 6, 6))] if mixer == "self_attention" else [(0, None), (0, None)]
+    has_maps = mixer in ("self_attention", "local_attention", "dense")
+    expected = [(2, (3, 4, 7, 7)), (3, (3, 4, 6, 6))] if has_maps else [(0, None), (0, None)]
     for maps, (count, shape) in zip((out.encoder_attentions, out.decoder_attentions), expected, strict=True):
         assert len(maps) == count
         assert all(weights.shape == shape for weights in maps)
