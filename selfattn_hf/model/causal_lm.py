@@ -66,6 +66,7 @@ class SelfAttnForCausalLM(SelfAttnGenerator, GenerationMixin):
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         labels: LongTensor | None = None,
+        shift_labels: LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
@@ -79,14 +80,16 @@ class SelfAttnForCausalLM(SelfAttnGenerator, GenerationMixin):
             inputs_embeds: [B, T, D] instead of ids.
             labels: [B, T] the ids themselves, -100 where none counts; they are shifted here, so that each place is
                 asked for the token behind it. Padding is asked for nothing: the first token of a row never counts.
+            shift_labels: [B, T] the token behind each place instead, shifted before a row was cut into pieces.
             use_cache: return a cache; None: as the config says, and none with labels.
             logits_to_keep: logits of the last places only, or of the places named; 0: of all.
             **kwargs: num_items_in_batch and label_smoothing go to the loss (see `sequence_loss`);
                 output_attentions, output_hidden_states.
         """
         loss_kwargs = {name: kwargs.pop(name) for name in ("num_items_in_batch", "label_smoothing") if name in kwargs}
-        if labels is not None:
-            check_labels(labels, self.config.vocab_size)
+        wanted: Tensor | None = labels if shift_labels is None else shift_labels
+        if wanted is not None:
+            check_labels(wanted, self.config.vocab_size)
             use_cache = bool(use_cache)
         elif "num_items_in_batch" in loss_kwargs:
             logger.warning_once(
@@ -106,11 +109,12 @@ class SelfAttnForCausalLM(SelfAttnGenerator, GenerationMixin):
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
         logits = self.lm_head(outputs.last_hidden_state[:, kept])
         loss = None
-        if labels is not None:
-            behind = nn.functional.pad(labels[:, 1:], (0, 1), value=IGNORED)
+        if wanted is not None:
+            if shift_labels is None:
+                wanted = nn.functional.pad(wanted[:, 1:], (0, 1), value=IGNORED)
             if attention_mask is not None:
-                behind = behind.masked_fill(attention_mask[:, -behind.shape[1] :] == 0, IGNORED)
-            loss = self.loss_function(logits, behind, **loss_kwargs)
+                wanted = wanted.masked_fill(attention_mask[:, -wanted.shape[1] :] == 0, IGNORED)
+            loss = self.loss_function(logits, wanted, **loss_kwargs)
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,
