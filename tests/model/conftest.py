@@ -146,9 +146,9 @@ def with_trees():
 def make_model(with_trees):
     """A tiny model in eval mode, float64 unless told otherwise, with every weight away from its special value."""
 
-    def make(dtype=torch.float64, **switches):
+    def make(dtype=torch.float64, kind=SelfAttnForConditionalGeneration, **switches):
         torch.manual_seed(1)
-        model = SelfAttnForConditionalGeneration(tiny_config(**switches)).to(dtype).eval()
+        model = kind(tiny_config(**switches)).to(dtype).eval()
         with torch.no_grad():
             for weight in model.parameters():
                 weight.add_(torch.randn_like(weight) * 0.1)
