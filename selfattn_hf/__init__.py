@@ -22,6 +22,7 @@ from .model import (
 from .model.configuration_selfattn import VERSION as __version__
 
 if TYPE_CHECKING:
+    from .conversion import convert
     from .inference import Translator
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "SelfAttnModel",
     "Translator",
     "__version__",
+    "convert",
     "make_cache",
 ]
 
@@ -44,9 +46,13 @@ for _model in MODELS:
 
 
 def __getattr__(name: str) -> Any:
-    """`Translator` comes with the libraries for data, which a model alone does not need."""
+    """`Translator` and `convert` come when they are asked for: a model alone does not need what they bring along."""
     if name == "Translator":
         from .inference import Translator
 
         return Translator
+    if name == "convert":
+        from .conversion import convert
+
+        return convert
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -50,6 +50,7 @@ ROOMS = {
     "data": {"data"},
     "training": {"data", "training"},
     "inference": {"data", "inference"},
+    "conversion": {"conversion"},
     "insight": {"data", "inference", "insight"},
 }
 # huggingface_hub is a part of transformers: `@strict`, by which transformers itself declares its configs, lives there.

@@ -1,0 +1,230 @@
+"""A pretrained encoder-decoder of transformers -> a model of this architecture that computes the same."""
+
+import copy
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, overload
+
+import torch
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from selfattn_hf import SelfAttnConfig, SelfAttnForConditionalGeneration
+
+from .bart import BART, MARIAN, MBART, PEGASUS
+from .family import Family
+from .report import ConversionReport, counted
+from .t5 import T5
+
+logger = logging.getLogger(__name__)
+
+# The `model_type` of a source's config -> how it is told here. mBART-50 is an mBART, T5 1.1 a T5.
+FAMILIES: dict[str, Family] = {
+    "bart": BART,
+    "mbart": MBART,
+    "pegasus": PEGASUS,
+    "marian": MARIAN,
+    "t5": T5,
+    "mt5": T5,
+}
+SHARED = "model.shared.weight"
+SOURCE_TABLE = "model.encoder.embed_tokens.weight"
+TABLES = (SOURCE_TABLE, "model.decoder.embed_tokens.weight", "lm_head.weight")
+OUTPUT_BIAS = "lm_head.bias"
+
+
+@overload
+def convert(
+    folder_or_id: str | Path, *, revision: str | None = None, return_report: Literal[False] = False, **switches: Any
+) -> SelfAttnForConditionalGeneration: ...
+
+
+@overload
+def convert(
+    folder_or_id: str | Path, *, revision: str | None = None, return_report: Literal[True], **switches: Any
+) -> tuple[SelfAttnForConditionalGeneration, ConversionReport]: ...
+
+
+def convert(
+    folder_or_id: str | Path, *, revision: str | None = None, return_report: bool = False, **switches: Any
+) -> SelfAttnForConditionalGeneration | tuple[SelfAttnForConditionalGeneration, ConversionReport]:
+    """A pretrained BART, mBART, Pegasus, Marian, T5 or mT5 as a model of this architecture.
+
+    Logits, greedy search and beam search are those of the source; so is the number format. The source's generation
+    config comes with it. Places are counted without padding here, so that a source padded on the left, which BART and
+    those like it count, is outside of this.
+
+    Any switch can be set to something else. What still fits is taken, the rest is drawn anew, and a warning lists it.
+
+    Args:
+        folder_or_id: what transformers reads: a folder or the name of a model on the Hub.
+        revision: commit, tag or branch on the Hub.
+        return_report: return what was taken and what not as well.
+        **switches: fields of `SelfAttnConfig` that are to differ from the source's.
+
+    Returns:
+        The model in evaluation mode, and with `return_report` a `ConversionReport`.
+
+    Raises:
+        ValueError: for an architecture or a setting that has no counterpart here, for a checkpoint that is not whole or
+            holds more than its architecture has, and for switches that do not fit together.
+        OSError: where there is no model.
+
+    Example:
+        >>> model = convert("facebook/bart-base")
+        >>> with_rope = convert("facebook/bart-base", position_encoding="rope")
+    """
+    theirs = load_source(folder_or_id, revision)
+    family, weights, names = translate(theirs)
+    fields = family.config_fields(theirs.config)
+    if fields["decoder_start_token_id"] is None:
+        fields["decoder_start_token_id"] = theirs.generation_config.decoder_start_token_id
+    own = SelfAttnConfig(
+        **fields,
+        tie_word_embeddings=all(torch.equal(weights[SOURCE_TABLE], weights[name]) for name in TABLES),
+        output_bias=OUTPUT_BIAS in weights,
+    )
+    check_complete(own, weights, names)
+    config = own.with_switches(**switches)
+
+    model = SelfAttnForConditionalGeneration(config).to(theirs.dtype).eval()
+    fresh, dropped = take(model, moved(weights, own, config))
+    model.generation_config = copy.deepcopy(theirs.generation_config)
+    report = ConversionReport(
+        source=str(folder_or_id),
+        model_type=theirs.config.model_type,
+        switched={
+            name: (getattr(own, name), getattr(config, name))
+            for name in switches
+            if getattr(own, name) != getattr(config, name)
+        },
+        fresh=tuple(fresh),
+        dropped=tuple(names[name] for name in dropped),
+        training_only=family.left_out(theirs.config),
+    )
+    if not report.is_equal:
+        logger.warning(str(report))
+    return (model, report) if return_report else model
+
+
+def load_source(folder_or_id: str | Path, revision: str | None) -> PreTrainedModel:
+    """The source as transformers reads it, whole and in its own number format.
+
+    Raises:
+        ValueError: for an architecture without a counterpart, for weights that are missing, left over or quantised.
+        OSError: where there is no model.
+    """
+    config = AutoConfig.from_pretrained(folder_or_id, revision=revision, trust_remote_code=False)
+    if config.model_type not in FAMILIES:
+        hint = " It is one of ours already." if config.model_type == SelfAttnConfig.model_type else ""
+        raise ValueError(
+            f"{folder_or_id} has model_type={config.model_type!r}, and these can be converted: {', '.join(FAMILIES)}."
+            f"{hint}"
+        )
+    if getattr(config, "quantization_config", None) is not None:
+        raise ValueError(
+            f"{folder_or_id} has quantization_config={config.quantization_config}, and only plain weights can be "
+            "converted. Convert the model it was made from, and quantise the result."
+        )
+    with errors_only():
+        model, found = AutoModelForSeq2SeqLM.from_pretrained(
+            folder_or_id, revision=revision, config=config, output_loading_info=True
+        )
+    for kind, what in (("missing_keys", "lacks"), ("unexpected_keys", "holds more than its architecture has:")):
+        if found[kind]:
+            raise ValueError(
+                f"{folder_or_id} {what} {counted(sorted(found[kind]))}. A checkpoint is converted as a whole or not at "
+                f"all; name one of a {type(model).__name__}."
+            )
+    return model
+
+
+@contextmanager
+def errors_only() -> Iterator[None]:
+    """Keep transformers from warning about what is checked here, such as a head that is not tied, which is legal."""
+    before = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(before)
+
+
+def translate(theirs: PreTrainedModel) -> tuple[Family, dict[str, Tensor], dict[str, str]]:
+    """The source's weights by their names here, and the names there of all of them."""
+    family = FAMILIES[theirs.config.model_type]
+    weights, names = {}, {}
+    for name, weight in theirs.state_dict().items():
+        ours = family.name(name)
+        changed = family.change(ours, weight, theirs.config)
+        if changed is not None:
+            weights[ours], names[ours] = changed, name
+    # A bias of zeros is none: the models that were trained without have it all the same.
+    if OUTPUT_BIAS in weights and not weights[OUTPUT_BIAS].any():
+        del weights[OUTPUT_BIAS]
+    # The shared table is the encoder's under another name; a table that no stack reads is left over.
+    if not torch.equal(weights.get(SHARED, weights[SOURCE_TABLE]), weights[SOURCE_TABLE]):
+        raise ValueError(
+            f"{names[SHARED]} and {names[SOURCE_TABLE]} differ, and the architecture reads only the second. Remove the "
+            "first from the checkpoint, or make it the same."
+        )
+    weights[SHARED], names[SHARED] = weights[SOURCE_TABLE], names.get(SHARED, names[SOURCE_TABLE])
+    return family, weights, names
+
+
+def check_complete(config: SelfAttnConfig, weights: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
+    """Refuse weights that are left over, and weights here that nothing fills.
+
+    Raises:
+        ValueError: naming them.
+    """
+    with torch.device("meta"):
+        wanted = {name: tensor.shape for name, tensor in SelfAttnForConditionalGeneration(config).state_dict().items()}
+    there = {name: tensor.shape for name, tensor in weights.items()}
+    if not config.tie_word_embeddings:
+        there.pop(SHARED)
+    left = [f"{names[name]} {tuple(shape)}" for name, shape in there.items() if wanted.get(name) != shape]
+    empty = [f"{name} {tuple(shape)}" for name, shape in wanted.items() if there.get(name) != shape]
+    if left or empty:
+        raise ValueError(
+            f"the checkpoint does not have the weights of its architecture: {counted(left)} would be left over, and "
+            f"{counted(empty)} would stay empty here."
+        )
+
+
+def moved(weights: Mapping[str, Tensor], own: SelfAttnConfig, config: SelfAttnConfig) -> dict[str, Tensor]:
+    """The weights, with tables of places where the switched config has them."""
+    result = {}
+    for name, weight in weights.items():
+        for side in ("encoder", "decoder"):
+            prefix = f"model.{side}.position."
+            before, after = own.positions_of(side), config.positions_of(side)
+            if name.startswith(prefix) and before != after:
+                # One encoding among several is part i; one that is gone keeps a name that nothing here has.
+                place = after.index(before[0]) if before[0] in after else None
+                name = name.replace(prefix, f"{prefix}parts.{place}.")
+        result[name] = weight
+    return result
+
+
+@torch.no_grad()
+def take(model: SelfAttnForConditionalGeneration, weights: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
+    """Copy what fits, and name what is fresh here and what was not taken."""
+    here = model.state_dict(keep_vars=True)  # tied weights are one object under several names
+    taken: dict[int, Tensor] = {}
+    dropped = []
+    for name, weight in weights.items():
+        place = here.get(name)
+        if place is None or place.shape != weight.shape or not torch.equal(taken.get(id(place), weight), weight):
+            dropped.append(name)
+        elif id(place) not in taken:
+            taken[id(place)] = weight
+            place.copy_(weight)
+    fresh: dict[int, str] = {}
+    for name, place in here.items():
+        if id(place) not in taken:
+            fresh.setdefault(id(place), name)
+    return list(fresh.values()), dropped
