@@ -125,6 +125,9 @@ def _data_settings(model: str, saved: Mapping[str, Any], given: Mapping[str, Any
     if "dataset" in given:  # another data set has its own configs, revisions and splits
         for name in ("dataset_config", "dataset_revision", "validation_split", "test_split"):
             values.pop(name, None)
+    if "syntax" in given:  # another source of trees has its own column or language
+        for name in ("syntax_column", "syntax_language"):
+            values.pop(name, None)
     values |= {name: value for name, value in given.items() if name in names}
     if "dataset" not in values:
         raise ValueError(f"{model} has no {SETTINGS_FILE} that names its data. Set --dataset.")

@@ -151,6 +151,17 @@ def test_evaluation_takes_trees_from_another_column(tree_values, tmp_path):
         evaluate(folder, {"dataset": str(path)})
 
 
+def test_evaluation_with_another_source_of_trees_forgets_the_column_of_the_training(tree_values, tmp_path):
+    rows = {split: read(path) for split, path in tree_values["dataset"].items()}
+    for split, path in rows.items():
+        text = "".join(json.dumps({"tree": row["head"], **row}) + "\n" for row in path)
+        (tmp_path / f"{split}.jsonl").write_text(text)
+    files = {split: str(tmp_path / f"{split}.jsonl") for split in rows}
+    trees = {"syntax": "column", "syntax_column": "tree", "source_column": "words"}
+    train(make_settings({**tree_values, "dataset": files, **trees}))
+    assert evaluate(str(tmp_path / "out"), {"syntax": "chain"})["data"]["test"]["kept"] == 8
+
+
 NOWHERE = {"dataset": "./no-such-folder"}
 
 
