@@ -14,7 +14,7 @@ from .attend import Attend, split_heads
 from .contracts import Places, PositionalEncoding, TokenMixer
 
 # Blocks have at least so many queries: many tiny products cost more than the affinities that they save.
-SMALLEST_BLOCK = 32
+SMALLEST_BLOCK = 16
 
 
 class Band(NamedTuple):
@@ -36,7 +36,7 @@ class Band(NamedTuple):
 
     def cut(self, heads: Tensor, index: Tensor) -> Tensor:
         """[B, H, T, d] and the index [n, t] of every block's tokens -> [B * n, H, t, d]."""
-        if len(index) == 1:
+        if len(index) == 1:  # one block is one of everything
             return heads
         rows = heads.transpose(1, 2).index_select(1, index.flatten())
         return rows.unflatten(1, index.shape).flatten(0, 1).transpose(1, 2)
@@ -154,12 +154,11 @@ def make_band(config: Any, x: Tensor, padding: Tensor | None, past: int, causal:
         ValueError: where the attention implementation reads no mask that is a tensor.
     """
     rows, new, radius = x.shape[0], x.shape[1], config.window_radius
-    forgotten = max(past - radius, 0)
-    total = past + new
+    forgotten, total = max(past - radius, 0), past + new
     blocks = -(-new // max(radius, SMALLEST_BLOCK))
     size = -(-new // blocks)
     width = size + (radius if causal else 2 * radius)
-    if width >= total - forgotten:  # one block of everything is the smaller one
+    if width >= total - forgotten:  # one block of everything compares no more
         queries = torch.arange(new, device=x.device)[None]
         keys = torch.arange(forgotten, total, device=x.device)[None]
         inside = torch.ones_like(keys, dtype=torch.bool)
@@ -174,7 +173,9 @@ def make_band(config: Any, x: Tensor, padding: Tensor | None, past: int, causal:
     near = (near & inside[:, None, :])[None].expand(rows, -1, -1, -1)
     if padding is not None:
         near = near & padding[:, keys][:, :, None, :]
-    return Band(queries, keys, readable(config, near.flatten(0, 1)[:, None], x.dtype), (new, total))
+    mask = readable(config, near.flatten(0, 1)[:, None], x.dtype)
+    all_seen = padding is None and total - forgotten <= radius + 1 and (new == 1 or not causal)
+    return Band(queries, keys, None if all_seen else mask, (new, total))
 
 
 def readable(config: Any, allowed: Tensor, dtype: torch.dtype) -> Tensor:

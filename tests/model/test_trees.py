@@ -154,9 +154,7 @@ def test_trees_are_asked_for_and_refused_where_nothing_reads_them(make_config, b
     with pytest.raises(ValueError, match="two|2 .tokens"):
         model(input_ids=source, labels=source, syntax_heads=torch.tensor([[0, 1, 1, 1, 1, 1, 1]]))
     plain = SelfAttnForConditionalGeneration(make_config())
-    with pytest.raises(
-        ValueError, match="syntax_heads would do nothing: the encoder's .* is sinusoidal"
-    ):
+    with pytest.raises(ValueError, match="syntax_heads would do nothing: the encoder's .* is sinusoidal"):
         plain(input_ids=source, labels=source, syntax_heads=chain(7))
 
 
