@@ -87,11 +87,11 @@ def convert(
         tie_word_embeddings=all(torch.equal(weights[SOURCE_TABLE], weights[name]) for name in TABLES),
         output_bias=OUTPUT_BIAS in weights,
     )
-    check_complete(own, weights, names)
+    check_complete(own, placed(weights, own, own), names)
     config = own.with_switches(**switches)
 
     model = SelfAttnForConditionalGeneration(config).to(theirs.dtype).eval()
-    fresh, dropped = take(model, moved(weights, own, config))
+    fresh, dropped = take(model, placed(weights, own, config))
     model.generation_config = copy.deepcopy(theirs.generation_config)
     report = ConversionReport(
         source=str(folder_or_id),
@@ -175,30 +175,15 @@ def translate(theirs: PreTrainedModel) -> tuple[Family, dict[str, Tensor], dict[
     return family, weights, names
 
 
-def check_complete(config: SelfAttnConfig, weights: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
-    """Refuse weights that are left over, and weights here that nothing fills.
+def placed(weights: Mapping[str, Tensor], own: SelfAttnConfig, config: SelfAttnConfig) -> dict[str, Tensor]:
+    """Weights by their names in a model of `config`.
 
-    Raises:
-        ValueError: naming them.
+    The shared table is left out where nothing shares it; tables of places stand where the config's encodings have them.
     """
-    with torch.device("meta"):
-        wanted = {name: tensor.shape for name, tensor in SelfAttnForConditionalGeneration(config).state_dict().items()}
-    there = {name: tensor.shape for name, tensor in weights.items()}
-    if not config.tie_word_embeddings:
-        there.pop(SHARED)
-    left = [f"{names[name]} {tuple(shape)}" for name, shape in there.items() if wanted.get(name) != shape]
-    empty = [f"{name} {tuple(shape)}" for name, shape in wanted.items() if there.get(name) != shape]
-    if left or empty:
-        raise ValueError(
-            f"the checkpoint does not have the weights of its architecture: {counted(left)} would be left over, and "
-            f"{counted(empty)} would stay empty here."
-        )
-
-
-def moved(weights: Mapping[str, Tensor], own: SelfAttnConfig, config: SelfAttnConfig) -> dict[str, Tensor]:
-    """The weights, with tables of places where the switched config has them."""
     result = {}
     for name, weight in weights.items():
+        if name == SHARED and not config.tie_word_embeddings:
+            continue
         for side in ("encoder", "decoder"):
             prefix = f"model.{side}.position."
             before, after = own.positions_of(side), config.positions_of(side)
@@ -208,6 +193,24 @@ def moved(weights: Mapping[str, Tensor], own: SelfAttnConfig, config: SelfAttnCo
                 name = name.replace(prefix, f"{prefix}parts.{place}.")
         result[name] = weight
     return result
+
+
+def check_complete(config: SelfAttnConfig, weights: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
+    """Refuse weights that are left over, and weights here that nothing fills.
+
+    Raises:
+        ValueError: naming them.
+    """
+    with torch.device("meta"):
+        wanted = {name: tensor.shape for name, tensor in SelfAttnForConditionalGeneration(config).state_dict().items()}
+    there = {name: tensor.shape for name, tensor in weights.items()}
+    left = [f"{names[name]} {tuple(shape)}" for name, shape in there.items() if wanted.get(name) != shape]
+    empty = [f"{name} {tuple(shape)}" for name, shape in wanted.items() if there.get(name) != shape]
+    if left or empty:
+        raise ValueError(
+            f"the checkpoint does not have the weights of its architecture: {counted(left)} would be left over, and "
+            f"{counted(empty)} would stay empty here."
+        )
 
 
 @torch.no_grad()

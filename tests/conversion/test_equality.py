@@ -1,0 +1,232 @@
+"""A converted model computes what its source computes: logits, greedy search, beam search, and after saving."""
+
+import json
+import os
+
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM
+
+from selfattn_hf import SelfAttnForConditionalGeneration, convert
+from selfattn_hf.conversion import bart, t5
+from selfattn_hf.conversion.converting import FAMILIES
+
+from .conftest import SOURCES
+
+FLOAT32 = 1e-5
+# Tables of sinusoids are rounded to float32 by transformers, and angles by this package; all else is exact.
+FLOAT64 = {True: 1e-6, False: 1e-12}
+
+every_source = pytest.mark.parametrize("name", SOURCES)
+
+
+def has_sinusoids(name):
+    return name.startswith(("marian", "pegasus"))
+
+
+def test_every_family_has_a_source():
+    assert {config_class.model_type for config_class, _ in SOURCES.values()} == set(FAMILIES)
+
+
+@every_source
+def test_logits_are_equal_in_float32_in_a_padded_batch(name, make_source, load, difference):
+    folder = make_source(name)
+    ours, report = convert(folder, return_report=True)
+    assert isinstance(ours, SelfAttnForConditionalGeneration) and not ours.training
+    assert difference(load(folder), ours) < FLOAT32
+    assert report.is_equal and report.fresh == report.dropped == () and report.switched == {}
+    assert (report.source, report.model_type) == (str(folder), SOURCES[name][0].model_type)
+
+
+@every_source
+def test_logits_are_equal_in_float64(name, make_source, load, difference, exact_norms):
+    folder = make_source(name, torch.float64)
+    assert difference(load(folder), convert(folder)) < FLOAT64[has_sinusoids(name)]
+
+
+@every_source
+@pytest.mark.parametrize("num_beams", [1, 4])
+def test_searches_write_the_same(name, make_source, load, batch, num_beams):
+    folder = make_source(name)
+    theirs, ours = load(folder), convert(folder)
+    inputs = {key: value for key, value in batch(theirs.config.pad_token_id).items() if "decoder" not in key}
+    expected, got = (
+        model.generate(
+            **inputs, num_beams=num_beams, max_new_tokens=16, return_dict_in_generate=True, output_scores=True
+        )
+        for model in (theirs, ours)
+    )
+    assert torch.equal(got.sequences, expected.sequences)
+    assert len(expected.sequences.unique()) > 4, "a source that writes one word again and again would show nothing"
+    if num_beams > 1:
+        torch.testing.assert_close(got.sequences_scores, expected.sequences_scores, rtol=1e-4, atol=1e-5)
+
+
+GENERATION = {
+    "num_beams": 3,
+    "max_length": 14,
+    "min_length": 5,
+    "no_repeat_ngram_size": 2,
+    "forced_bos_token_id": 11,
+    "forced_eos_token_id": 2,
+    "bad_words_ids": [[12], [13, 14]],
+    "length_penalty": 1.7,
+    "early_stopping": True,
+}
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["generation_config.json", "config.json"])
+@pytest.mark.parametrize("name", ["bart", "mbart", "t5"])
+def test_the_way_of_writing_comes_along(name, legacy, make_source, load, batch, tmp_path):
+    folder = make_source(name, change=lambda model: model.generation_config.update(**GENERATION))
+    if legacy:  # as checkpoints were saved before there was a file for it
+        os.remove(folder / "generation_config.json")
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | GENERATION))
+    theirs, ours = load(folder), convert(folder)
+    ours.save_pretrained(tmp_path / "saved")
+    saved = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "saved")
+    for model in (ours, saved):
+        written = model.generation_config.to_dict()
+        assert written.items() >= GENERATION.items()
+        assert written["decoder_start_token_id"] == theirs.generation_config.decoder_start_token_id
+    inputs = {key: value for key, value in batch(theirs.config.pad_token_id).items() if "decoder" not in key}
+    expected = theirs.generate(**inputs)
+    assert expected.shape[1] > 5 and (expected[:, 1] == 11).all(), "the settings act"
+    for model in (ours, saved):
+        assert torch.equal(model.generate(**inputs), expected)
+
+
+def test_the_language_to_write_is_chosen_as_with_the_source(make_source, load, batch):
+    folder = make_source("mbart50")
+    inputs = {key: value for key, value in batch(1).items() if "decoder" not in key}
+    for language in (9, 10):
+        options = {**inputs, "forced_bos_token_id": language, "num_beams": 2, "max_new_tokens": 12}
+        expected = load(folder).generate(**options)
+        assert (expected[:, 1] == language).all()
+        assert torch.equal(convert(folder).generate(**options), expected)
+
+
+def test_special_ids_are_the_sources(make_source):
+    config = convert(make_source("mbart")).config
+    ids = (config.pad_token_id, config.bos_token_id, config.eos_token_id, config.decoder_start_token_id)
+    assert ids == (1, 0, 2, 7)
+    assert convert(make_source("t5")).config.bos_token_id is None
+
+
+def test_the_first_token_of_a_decoder_may_stand_in_the_generation_config_alone(make_source):
+    folder = make_source(
+        "t5",
+        decoder_start_token_id=None,
+        change=lambda model: model.generation_config.update(decoder_start_token_id=5),
+    )
+    assert convert(folder).config.decoder_start_token_id == 5
+
+
+@every_source
+def test_saved_and_loaded_it_is_the_same(name, make_source, load, difference, tmp_path):
+    folder = make_source(name)
+    ours = convert(folder)
+    ours.save_pretrained(tmp_path / "saved")
+    again = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "saved")
+    assert type(again) is SelfAttnForConditionalGeneration
+    assert difference(ours, again.eval()) == 0
+    assert difference(load(folder), again) < FLOAT32
+
+
+@pytest.mark.parametrize(
+    ("name", "tied", "scaled"),
+    [
+        ("bart", True, False),
+        ("bart_scaled", True, True),
+        ("marian_untied", False, False),
+        ("t5", True, True),
+        ("t5_1.1", False, False),
+        ("mt5", False, False),
+        ("mt5_tied", True, False),
+    ],
+)
+def test_tables_are_shared_where_the_sources_are(name, tied, scaled, make_source):
+    model = convert(make_source(name))
+    assert (model.config.tie_word_embeddings, model.config.scale_embedding) == (tied, scaled)
+    assert (model.lm_head.weight is model.get_input_embeddings().weight) == tied
+
+
+def test_a_bias_of_zeros_on_the_logits_is_none(make_source, load, difference):
+    folder = make_source("bart", change=lambda model: model.final_logits_bias.zero_())
+    ours = convert(folder)
+    assert ours.lm_head.bias is None
+    assert difference(load(folder), ours) < FLOAT32
+    assert convert(make_source("bart_scaled")).config.output_bias
+
+
+def test_the_number_format_is_the_sources(make_source):
+    ours = convert(make_source("t5", torch.bfloat16))
+    assert {weight.dtype for weight in ours.parameters()} == {torch.bfloat16}
+
+
+def test_rates_of_training_are_carried_over_and_what_is_not_is_named(make_source):
+    ours, report = convert(
+        make_source("bart", dropout=0.3, attention_dropout=0.2, encoder_layerdrop=0.05, init_std=0.01),
+        return_report=True,
+    )
+    assert (ours.config.dropout, ours.config.attention_dropout, ours.config.initializer_range) == (0.3, 0.2, 0.01)
+    assert report.training_only == {
+        "dropout inside the feed-forward": 0.1,
+        "encoder layers left out at random": 0.05,
+    }
+    assert "encoder layers left out at random (0.05)" in str(report)
+    ours, report = convert(make_source("t5", dropout_rate=0.25), return_report=True)
+    assert (ours.config.dropout, ours.config.attention_dropout) == (0.25, 0.25)
+    assert report.training_only == {"dropout inside the feed-forward": 0.25}
+
+
+MISTAKES = [
+    ("bart", lambda model: model.model.encoder.position.table.weight.copy_(
+        model.model.encoder.position.table.weight.roll(1, 0))),
+    ("bart", lambda model: model.lm_head.bias.zero_()),
+    ("mbart", lambda model: model.model.decoder.norm.bias.zero_()),
+    ("t5", lambda model: model.model.shared.weight.mul_(1.01)),
+    ("t5", lambda model: [layer.mix.sublayer.q_proj.weight.div_(8**0.5) for layer in model.model.decoder.layers]),
+    ("mt5", lambda model: model.model.decoder.position.table.weight.copy_(
+        model.model.encoder.position.table.weight)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "mistake"), MISTAKES)
+def test_a_mistake_in_a_weight_would_be_seen(name, mistake, make_source, load, difference):
+    folder = make_source(name)
+    ours = convert(folder)
+    with torch.no_grad():
+        mistake(ours)
+    assert difference(load(folder), ours) > 100 * FLOAT32
+
+
+@pytest.mark.parametrize(
+    ("name", "switch"),
+    [
+        ("bart", {"norm_eps": 1.1e-5}),
+        ("t5", {"norm_eps": 1.1e-6}),
+        ("bart", {"scale_embedding": True}),
+        ("bart", {"feedforward": "silu"}),
+        ("t5_1.1", {"feedforward": "swiglu"}),
+        ("pegasus", {"sinusoid_layout": "interleaved"}),
+        ("marian_untied", {"norm": "pre"}),
+        ("t5", {"relative_max_distance": 16}),
+    ],
+)
+def test_a_mistake_in_a_field_would_be_seen(name, switch, make_source, load, difference, exact_norms):
+    folder = make_source(name, torch.float64)
+    assert difference(load(folder), convert(folder, **switch)) > 5 * FLOAT64[has_sinusoids(name)]
+
+
+def test_an_offset_that_is_not_dropped_would_be_seen(make_source, monkeypatch):
+    monkeypatch.setattr(bart, "OFFSET", 0)
+    with pytest.raises(ValueError, match=r"model.encoder.embed_positions.weight \(34, 24\).* would be left over"):
+        convert(make_source("bart"))
+
+
+def test_a_table_without_its_scale_would_be_seen(make_source, load, difference, monkeypatch):
+    monkeypatch.setattr(t5, "multiplied", lambda weight, factor: weight)
+    folder = make_source("t5")
+    assert difference(load(folder), convert(folder)) > 0.1
