@@ -183,9 +183,9 @@ def readable(config: Any, allowed: Tensor, dtype: torch.dtype) -> Tensor:
     implementation = config._attn_implementation
     if implementation == "sdpa":
         return allowed
-    if implementation not in ("eager", "flex_attention"):
+    if implementation != "eager":
         raise ValueError(
-            f"a local_attention mixer masks blocks of tokens, and attn_implementation={implementation!r} cannot be "
-            "told so. Choose one of: eager, sdpa, flex_attention."
+            "a local_attention mixer cuts rows into blocks with a mask each, and "
+            f"attn_implementation={implementation!r} makes its own blocks. Choose one of: eager, sdpa."
         )
     return torch.zeros_like(allowed, dtype=dtype).masked_fill(~allowed, torch.finfo(dtype).min)

@@ -27,7 +27,6 @@ class SelfAttnPreTrainedModel(PreTrainedModel):
     # Handed to every layer as they are: where weights wait on a disk, hooks must not move them a second time.
     _skip_keys_device_placement = ["past_key_values", "cache", "position"]
     _supports_sdpa = True
-    _supports_flex_attn = True
     _supports_attention_backend = True
 
     def __init__(self, config: SelfAttnConfig, *args: Any, **kwargs: Any) -> None:
@@ -37,16 +36,23 @@ class SelfAttnPreTrainedModel(PreTrainedModel):
         super().__init__(config, *args, **kwargs)
 
     @property
+    def _mixers(self) -> set[str]:
+        return {name for side in sides_of(self.config) for name in self.config.mixers_of(side)}
+
+    @property
+    def _supports_flex_attn(self) -> bool:
+        """Flex attention makes blocks of its own, and those of local attention are no rows to it."""
+        return "local_attention" not in self._mixers
+
+    @property
     def _supports_flash_attn(self) -> bool:
         """Flash attention has no door for a bias, and would lose it without a word."""
         closed = PositionalEncoding.bias
-        sides = sides_of(self.config)
-        positions = [POSITIONS[name] for side in sides for name in self.config.positions_of(side)]
-        mixers = {name for side in sides for name in self.config.mixers_of(side)}
+        positions = [POSITIONS[name] for side in sides_of(self.config) for name in self.config.positions_of(side)]
         return (
             self.config.attention_score != "additive"
             and all(position.bias is closed for position in positions)
-            and not mixers & {"local_attention", "dense"}  # the one masks its blocks, the other is all bias
+            and not self._mixers & {"local_attention", "dense"}  # the one masks its blocks, the other is all bias
         )
 
     @torch.no_grad()
