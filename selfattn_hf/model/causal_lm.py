@@ -66,7 +66,6 @@ class SelfAttnForCausalLM(SelfAttnGenerator, GenerationMixin):
         past_key_values: Cache | None = None,
         inputs_embeds: Tensor | None = None,
         labels: LongTensor | None = None,
-        shift_labels: LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
         **kwargs: Any,
@@ -80,12 +79,14 @@ class SelfAttnForCausalLM(SelfAttnGenerator, GenerationMixin):
             inputs_embeds: [B, T, D] instead of ids.
             labels: [B, T] the ids themselves, -100 where none counts; they are shifted here, so that each place is
                 asked for the token behind it. Padding is asked for nothing: the first token of a row never counts.
-            shift_labels: [B, T] the token behind each place instead, shifted before a row was cut into pieces.
             use_cache: return a cache; None: as the config says, and none with labels.
             logits_to_keep: logits of the last places only, or of the places named; 0: of all.
-            **kwargs: num_items_in_batch and label_smoothing go to the loss (see `sequence_loss`);
+            **kwargs: shift_labels [B, T] in place of labels: the token behind each place, shifted before a row was cut
+                into pieces; num_items_in_batch and label_smoothing go to the loss (see `sequence_loss`);
                 output_attentions, output_hidden_states.
         """
+        # No parameter of its own: a Trainer evaluates the loss only where it has all that are named after labels.
+        shift_labels = kwargs.pop("shift_labels", None)
         loss_kwargs = {name: kwargs.pop(name) for name in ("num_items_in_batch", "label_smoothing") if name in kwargs}
         wanted: Tensor | None = labels if shift_labels is None else shift_labels
         if wanted is not None:

@@ -154,8 +154,6 @@ class SelfAttnForTokenClassification(EncoderHead):
         syntax_heads: LongTensor | None = None,
         syntax_nodes: LongTensor | None = None,
         labels: LongTensor | None = None,
-        num_items_in_batch: int | Tensor | None = None,
-        label_smoothing: float = 0.0,
         **kwargs: Any,
     ) -> TokenClassifierOutput:
         """Logits [B, S, L], and the loss where labels are given.
@@ -167,10 +165,11 @@ class SelfAttnForTokenClassification(EncoderHead):
             syntax_heads: [B, S] trees, for encodings that read them; see `SelfAttnEncoder`.
             syntax_nodes: [B, S] which tokens are parts of one word.
             labels: [B, S] whole numbers below L, -100 where none counts.
-            num_items_in_batch: see `sequence_loss`.
-            label_smoothing: see `sequence_loss`.
-            **kwargs: output_attentions, output_hidden_states.
+            **kwargs: num_items_in_batch and label_smoothing go to the loss (see `sequence_loss`);
+                output_attentions, output_hidden_states.
         """
+        # No parameters: a Trainer evaluates the loss only where it has all that are named after labels.
+        loss_kwargs = {name: kwargs.pop(name) for name in ("num_items_in_batch", "label_smoothing") if name in kwargs}
         outputs = self.model(
             input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds,
             syntax_heads=syntax_heads, syntax_nodes=syntax_nodes, return_dict=True, **kwargs,
@@ -179,7 +178,7 @@ class SelfAttnForTokenClassification(EncoderHead):
         loss = None
         if labels is not None:
             check_classes(labels, self.config.num_labels)
-            loss = sequence_loss(logits, labels, num_items_in_batch, label_smoothing)
+            loss = sequence_loss(logits, labels, **loss_kwargs)
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
         )

@@ -10,9 +10,12 @@ from transformers.loss.loss_utils import (
     ForSequenceClassificationLoss,
     ForTokenClassification,
 )
+from transformers.utils import find_labels
 
 from selfattn_hf import (
+    MODELS,
     SelfAttnForCausalLM,
+    SelfAttnForConditionalGeneration,
     SelfAttnForQuestionAnswering,
     SelfAttnForSequenceClassification,
     SelfAttnForTokenClassification,
@@ -222,3 +225,16 @@ def test_labels_that_do_not_belong_to_the_logits_are_named_with_their_rule(kind,
 def test_a_float_is_no_class():
     with pytest.raises(ValueError, match=r"whole number.*torch.float32"):
         classification_loss(logits_of(3, CLASSES), torch.ones(3), "single_label_classification")
+
+
+@pytest.mark.parametrize("kind", MODELS, ids=lambda kind: kind.__name__)
+def test_a_trainer_knows_which_columns_are_labels(kind):
+    """It evaluates the loss only where it is given all of the parameters that it takes for labels."""
+    expected = {
+        SelfAttnForConditionalGeneration: ["labels"],
+        SelfAttnForCausalLM: ["labels"],
+        SelfAttnForSequenceClassification: ["labels"],
+        SelfAttnForTokenClassification: ["labels"],
+        SelfAttnForQuestionAnswering: ["start_positions", "end_positions"],
+    }
+    assert find_labels(kind) == expected.get(kind, [])
