@@ -15,7 +15,7 @@ from .positions_embed import needed, sinusoids
 
 
 class RotaryPositions(PositionalEncoding):
-    """Queries and keys are turned by angles that grow with their place, so that q . k depends on the distance alone.
+    """At place t, q and k turn by t / theta^(2i/d) in dimensions i and i + d/2: q . k depends on the distance alone.
 
     Su et al. (2021), https://arxiv.org/abs/2104.09864, with the two halves of a head as the pairs that turn.
     """
@@ -59,7 +59,7 @@ class ShawPositions(PositionalEncoding):
 
 
 class TreeRelativePositions(ShawPositions):
-    """Shaw's vectors for distances in a tree: the steps from word to word, with the sign of their direction.
+    """Affinity q . (k + a(steps(i, j))) / sqrt(d): Shaw's vectors for the steps in a tree from word i to word j.
 
     After Wang et al. (2019), https://arxiv.org/abs/1909.00383, relative structural positions: downwards is positive,
     upwards negative, and a way that goes up and down has the sign of the order of the words. They measure such a way

@@ -49,7 +49,7 @@ class SinusoidalPositions(PlaceVectors):
 
 
 class LearnedPositions(PlaceVectors):
-    """p(t) is row t of a learned table D x T. It knows T = `max_position_embeddings` places and no more.
+    """p(t) is row t of a learned T x D table. It knows T = `max_position_embeddings` places and no more.
 
     Gehring et al. (2017), https://arxiv.org/abs/1705.03122.
     """
@@ -73,10 +73,10 @@ class LearnedPositions(PlaceVectors):
 
 
 class TreeDepthPositions(SinusoidalPositions):
-    """The sinusoids of a word's depth in the tree instead of its place; nothing is added outside the tree.
+    """p(x, 2i) = sin(t / 10000^(2i/D)), p(x, 2i+1) = cos(t / 10000^(2i/D)), t the depth of word x in its tree.
 
     Wang et al. (2019), https://arxiv.org/abs/1909.00383, absolute structural positions. On a chain, where every word
-    depends on the one before, it is the sinusoidal encoding.
+    depends on the one before, it is the sinusoidal encoding. Nothing is added outside the tree.
     """
 
     def vectors(self, places: Places) -> Tensor:
@@ -88,10 +88,11 @@ class TreeDepthPositions(SinusoidalPositions):
 class TreePathPositions(PlaceVectors):
     """p(x) = sum over k of g^k * w(branch of the k-th node above x): the way from a word up to the root.
 
-    After Shiv & Quirk (2019), https://papers.nips.cc/paper/9376, who stack the branches of the way, weighted by powers
-    of a learned decay. Here a branch, which child of its head a word is, has no largest number, so w is its sinusoid,
-    and each dimension has a decay g from 0 to 1 of its own, which keeps the steps of a way apart. Nothing is added
-    outside the tree.
+    After Shiv & Quirk (2019),
+    https://papers.nips.cc/paper/2019/hash/6e0917469214d8fbd8c517dcdc6b8dcf-Abstract.html, who stack the branches of
+    the way, weighted by powers of a learned decay. Here a branch, which child of its head a word is, has no largest
+    number, so w is its sinusoid, and each dimension has a decay g from 0 to 1 of its own, which keeps the steps of a
+    way apart. Nothing is added outside the tree.
     """
 
     def __init__(self, config: Any, causal: bool) -> None:
