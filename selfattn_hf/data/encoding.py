@@ -35,9 +35,10 @@ def encode_texts(tokenizer: PreTrainedTokenizerBase, texts: Sequence[str], *, ta
 
 
 def with_end(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[int]:
-    """The ids, with the end token last."""
+    """The ids, with the end token last; the mark of a language that mBART's tokenizer puts behind it stays there."""
     end = tokenizer.eos_token_id
-    return ids if ids and ids[-1] == end else [*ids, end]
+    ended = ids[-1:] == [end] or (ids[-2:-1] == [end] and ids[-1] in tokenizer.all_special_ids)
+    return ids if ended else [*ids, end]
 
 
 def tokens_over_texts(

@@ -123,6 +123,27 @@ def test_a_tokenizer_that_adds_no_end_token_gets_one_outside_the_tree(make_token
     assert row.input_ids[-1] == 2 and row.syntax_heads == row.syntax_nodes == [0, -1]
 
 
+@pytest.mark.parametrize(
+    ("template", "tokens"),
+    [
+        ("$A </s> <xx>", [" cats", "</s>", "<xx>"]),  # mBART's: the language comes last
+        ("<xx> $A </s>", ["<xx>", " cats", "</s>"]),
+        ("$A", [" cats", "</s>"]),
+        ("$A <xx>", [" cats", "<xx>", "</s>"]),
+    ],
+)
+def test_every_text_ends_once_wherever_its_language_is_marked(make_tokenizers, template, tokens):
+    tokenizer = make_tokenizers(tokenizer_type="word").source
+    tokenizer.add_special_tokens({"extra_special_tokens": ["<xx>"]})
+    language = tokenizer.convert_tokens_to_ids("<xx>")
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=template, pair=f"{template} $B", special_tokens=[("</s>", 2), ("<xx>", language)]
+    )
+    for target in (False, True):
+        (ids,) = encode_texts(tokenizer, ["cats"], target=target)
+        assert tokenizer.convert_ids_to_tokens(ids) == tokens
+
+
 def test_a_tokenizer_that_runs_words_together_is_refused():
     glued = Tokenizer(models.WordLevel({"<unk>": 0, "a": 1}, unk_token="<unk>"))
     glued.pre_tokenizer, glued.decoder = pre_tokenizers.Split("", "isolated"), decoders.Fuse()
