@@ -72,6 +72,18 @@ class Tokenizers:
         """Rows that an embedding table needs: one more than the largest id of either."""
         return max(max(tokenizer.get_vocab().values()) for tokenizer in (self.source, self.target)) + 1
 
+    def fit(self, rows: int) -> bool:
+        """Whether an embedding table of so many rows knows every token of a text.
+
+        A mask token may be outside, as in bart-large-cnn: no text has one, and a batch that has one is refused.
+        """
+        return all(
+            number < rows
+            for tokenizer in (self.source, self.target)
+            for number in tokenizer.get_vocab().values()
+            if number != tokenizer.mask_token_id
+        )
+
     def special_ids(self) -> dict[str, int | None]:
         """The special ids that a model's config needs; decoding starts with the first token, else with padding."""
         bos = self.target.bos_token_id
@@ -105,7 +117,7 @@ def load_tokenizers(folder_or_id: str | Path, *, revision: str | None = None) ->
 
     Raises:
         FileNotFoundError: if a folder has no tokenizer.
-        ValueError: if a tokenizer has no padding or end token.
+        ValueError: if a tokenizer has no padding or end token, or needs a package that is not installed.
     """
     source = _load(str(folder_or_id), revision)
     marks = source.init_kwargs
@@ -121,7 +133,11 @@ def _load(name: str, revision: str | None, subfolder: str = "") -> PreTrainedTok
     if local and not (path / "tokenizer_config.json").is_file() and not (path / "tokenizer.json").is_file():
         raise FileNotFoundError(f"there is no tokenizer in {path}: it must hold tokenizer.json. Name the right folder.")
     options: dict[str, Any] = {"revision": revision} if revision is not None else {}
-    return AutoTokenizer.from_pretrained(name, subfolder=subfolder, trust_remote_code=False, **options)
+    try:
+        return AutoTokenizer.from_pretrained(name, subfolder=subfolder, trust_remote_code=False, **options)
+    except ImportError as error:  # Marian's, for one, needs sentencepiece
+        needs = " ".join(str(error).split())
+        raise ValueError(f"the tokenizer of {name} needs a package that is not installed. {needs}") from error
 
 
 def train_tokenizers(settings: DataSettings, train: Dataset) -> Tokenizers:

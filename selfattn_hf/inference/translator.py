@@ -44,7 +44,7 @@ class Translator:
     """
 
     def __init__(self, model: SelfAttnForConditionalGeneration, tokenizers: Tokenizers) -> None:
-        if tokenizers.vocab_size > model.config.vocab_size:
+        if not tokenizers.fit(model.config.vocab_size):
             raise ValueError(
                 f"The model must know every token of its tokenizer: it has {model.config.vocab_size}, the tokenizer "
                 f"{tokenizers.vocab_size}. Load the tokenizer that the model was trained with."

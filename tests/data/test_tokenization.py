@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from selfattn_hf.data import DataSettings, Tokenizers, load_splits, load_tokenizers, train_tokenizers
+from selfattn_hf.data import DataSettings, Tokenizers, load_splits, load_tokenizers, tokenization, train_tokenizers
 
 TYPES = ("bpe", "unigram", "word")
 LOSSLESS = ("bpe", "unigram")
@@ -197,6 +197,26 @@ def test_without_a_first_token_decoding_starts_with_padding(make_tokenizers):
     tokenizer.bos_token = None
     ids = Tokenizers(tokenizer, tokenizer).special_ids()
     assert ids["bos_token_id"] is None and ids["decoder_start_token_id"] == 0
+
+
+@pytest.mark.parametrize(("token", "fits"), [("mask_token", True), ("sep_token", False)])
+def test_a_mask_token_alone_needs_no_row(make_tokenizers, token, fits):
+    tokenizer = make_tokenizers().source
+    rows = len(tokenizer)
+    tokenizer.add_special_tokens({token: "<last>"})
+    tokenizers = Tokenizers(tokenizer, tokenizer)
+    assert tokenizers.vocab_size == rows + 1
+    assert tokenizers.fit(rows + 1) and tokenizers.fit(rows) == fits and not tokenizers.fit(rows - 1)
+
+
+def test_a_tokenizer_that_needs_a_missing_package_is_refused(tmp_path, monkeypatch):
+    def needs_a_package(*args, **kwargs):
+        raise ImportError("\nMarianTokenizer requires the SentencePiece library\nbut it was not found.")
+
+    monkeypatch.setattr(tokenization.AutoTokenizer, "from_pretrained", needs_a_package)
+    (tmp_path / "tokenizer_config.json").write_text("{}")
+    with pytest.raises(ValueError, match="needs a package that is not installed. MarianTokenizer requires the"):
+        load_tokenizers(tmp_path)
 
 
 @pytest.mark.slow
