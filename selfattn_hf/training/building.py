@@ -58,7 +58,7 @@ def make_model(settings: Settings, tokenizers: Tokenizers) -> PreTrainedModel:
         config = build_config(settings.model, vocab_size=tokenizers.vocab_size, **tokenizers.special_ids())
         return SelfAttnForConditionalGeneration(config)
     config = start_config(settings, source)
-    if tokenizers.vocab_size > config.vocab_size:
+    if not tokenizers.fit(config.vocab_size):
         raise ValueError(
             f"the tokenizer of init_from={source} has {tokenizers.vocab_size} tokens, and its model only "
             f"{config.vocab_size} rows for them. The folder is not consistent."
@@ -79,19 +79,22 @@ def start_config(settings: Settings, source: str) -> SelfAttnConfig:
     if saved.model_type != SelfAttnConfig.model_type:
         raise ValueError(
             f"init_from={source} holds a model of type {saved.model_type}, and {SelfAttnConfig.model_type} is needed. "
-            "Name a folder or Hub id of a model trained with this package."
+            "Name a folder or Hub id of a model trained with this package; scripts/convert.py makes one of a BART, "
+            "mBART, Pegasus, Marian, T5 or mT5."
         )
-    fields = {name: getattr(saved, name) for name in MODEL_TYPES} | settings.model
+    switched = saved.with_switches(**settings.model)
+    fields = {name: getattr(switched, name) for name in MODEL_TYPES}
     kept = {name: getattr(saved, name) for name in ("vocab_size", *_SPECIAL_IDS)}
     config = build_config(fields, **kept)
     check_trees(config, settings.data.syntax)
     return config
 
 
-def make_generation_config(
-    settings: Settings, config: SelfAttnConfig, tokenizers: Tokenizers, longest_target: int
-) -> GenerationConfig:
-    """How the model writes: special ids, beams and the longest output. Nothing else, so that nothing else is saved."""
+def make_generation_config(settings: Settings, config: SelfAttnConfig, longest_target: int) -> GenerationConfig:
+    """How the model writes: special ids, beams and the longest output. Nothing else, so that nothing else is saved.
+
+    The ids are those of the config, because a model to start from may start its texts otherwise than its tokenizer.
+    """
     run = settings.run
     longest = run.max_new_tokens
     places = config.known_places("decoder")
@@ -105,7 +108,11 @@ def make_generation_config(
         )
     beams = {"length_penalty": run.length_penalty} if run.num_beams > 1 else {}
     return GenerationConfig(
-        max_new_tokens=longest, num_beams=run.num_beams, do_sample=False, **beams, **tokenizers.special_ids()
+        max_new_tokens=longest,
+        num_beams=run.num_beams,
+        do_sample=False,
+        **beams,
+        **{name: getattr(config, name) for name in _SPECIAL_IDS},
     )
 
 

@@ -107,7 +107,7 @@ def _prepare(settings: Settings) -> _Job:
     model = make_model(settings, tokenizers)
     check_lengths(model.config, splits)
     longest = max(len(labels) for labels in splits["train"].rows["labels"])
-    generation = make_generation_config(settings, model.config, tokenizers, longest)
+    generation = make_generation_config(settings, model.config, longest)
     model.generation_config = generation
     arguments = make_arguments(fields, settings.run.metric, model.config.use_cache)
     collator = make_collator(model, tokenizers)

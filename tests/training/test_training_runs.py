@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
 from selfattn_hf.training import evaluate, make_settings, read_settings, train
 from selfattn_hf.training.checkpoints import MANIFEST, list_checkpoints
@@ -248,6 +248,20 @@ def test_a_run_starts_from_a_trained_model(finished, values, tmp_path):
     train(make_settings({**values, "init_from": str(folder), "learning_rate": 0.0, "max_steps": 1, "dropout": 0.3}))
     assert_same(weights(folder), weights(tmp_path / "out"))
     assert AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out").config.dropout == 0.3
+
+
+def test_a_run_that_starts_from_a_model_takes_other_switches_and_starts_texts_as_that_model(finished, values, tmp_path):
+    shutil.copytree(finished[0], tmp_path / "other")
+    config = AutoConfig.from_pretrained(tmp_path / "other")
+    changed = config.with_switches(sinusoid_layout="halves")
+    changed.decoder_start_token_id = config.eos_token_id  # as BART's, and its tokenizer does not say so
+    changed.save_pretrained(tmp_path / "other")
+    sizes = ("hidden_size", "encoder_layers", "decoder_layers", "num_attention_heads", "intermediate_size")
+    values = {name: value for name, value in values.items() if name not in (*sizes, "tokenizer_type")}
+    train(make_settings({**values, "init_from": str(tmp_path / "other"), "position_encoding": "rope", "max_steps": 1}))
+    model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "out")
+    assert (model.config.position_encoding, model.config.sinusoid_layout) == ("rope", "interleaved")
+    assert model.config.decoder_start_token_id == model.generation_config.decoder_start_token_id == config.eos_token_id
 
 
 def test_a_start_from_another_shape_is_refused_with_names_and_shapes(finished, values, tmp_path):
