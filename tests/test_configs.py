@@ -10,8 +10,13 @@ from selfattn_hf.training import read_settings, train
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 LECTURE = [path for path in CONFIGS if path.parent.name == "lecture"]
-# Configs whose data are not shipped, and the folder of the data in the tests' own place.
-ELSEWHERE = {"multi30k_en_de": "multi30k_en_de", "scan": "scan"}
+# Configs whose data are not shipped: the folder of the data in the tests' own place, and what else differs there.
+ELSEWHERE: dict[str, tuple[str, dict[str, str]]] = {
+    "multi30k_en_de": ("multi30k_en_de", {}),
+    "scan": ("scan", {}),
+    "scan_syntax": ("scan", {}),
+    "ud_ewt_tags": ("ud_english_ewt", {"syntax": "column"}),
+}
 SMALL = {"max_steps": "1", "eval_steps": "1", "max_train_rows": "300", "max_eval_rows": "3", "num_beams": "1",
          "average_checkpoints": "0", "max_new_tokens": "4"}  # fmt: skip
 
@@ -21,7 +26,8 @@ def test_a_shipped_config_trains_a_step(path, tmp_path, monkeypatch, request):
     monkeypatch.chdir(ROOT)
     overrides = {**SMALL, "output_dir": str(tmp_path / "run")}
     if path.stem in ELSEWHERE:
-        overrides["dataset"] = str(request.getfixturevalue("real_data") / ELSEWHERE[path.stem])
+        folder, others = ELSEWHERE[path.stem]
+        overrides |= {"dataset": str(request.getfixturevalue("real_data") / folder), **others}
     results = train(read_settings(path, overrides))
     assert results["steps"] == 1
     assert (tmp_path / "run" / "model.safetensors").is_file()
