@@ -18,7 +18,9 @@ needs training.
 
 Here:
   --revision text, null  (default: null)
-      Commit, tag or branch on the Hub."""
+      Commit, tag or branch on the Hub.
+  --seed number  (default: 42)
+      Of what is drawn anew."""
 
 
 def main(arguments: list[str]) -> None:
@@ -35,6 +37,7 @@ def main(arguments: list[str]) -> None:
         )
     import logging
 
+    from transformers import set_seed
     from transformers.utils import logging as transformers_logging
 
     from selfattn_hf.conversion import convert_folder
@@ -43,12 +46,13 @@ def main(arguments: list[str]) -> None:
 
     transformers_logging.disable_progress_bar()
     logging.getLogger("selfattn_hf.conversion").setLevel(logging.ERROR)  # what it would warn of is printed below
-    types = {"revision": str | None, **MODEL_TYPES}
+    types = {"revision": str | None, "seed": int, **MODEL_TYPES}
     given = {}
     for name, word in typed.named.items():
         if name not in types:
             raise _cli.UsageError(f"there is no setting {name} for a conversion. {near_name(name, types)}")
         given[name] = read_typed(name, word, types[name])
+    set_seed(given.pop("seed", 42))
     source, folder = typed.positional
     report, has_tokenizer = convert_folder(source, folder, **given)
     print(report)

@@ -4,6 +4,7 @@ import copy
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import reduce
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -53,9 +54,9 @@ def convert(
 ) -> SelfAttnForConditionalGeneration | tuple[SelfAttnForConditionalGeneration, ConversionReport]:
     """A pretrained BART, mBART, Pegasus, Marian, T5 or mT5 as a model of this architecture.
 
-    Logits, greedy search and beam search are those of the source; so is the number format. The source's generation
-    config comes with it. Places are counted without padding here, so that a source padded on the left, which BART and
-    those like it count, is outside of this.
+    Logits, greedy search and beam search are those of the source; so is the number format, the widest one where it has
+    several. The source's generation config comes with it. Padding on the left is outside of this for BART and those
+    like it: they count it as places, and here only real tokens are counted, so that padding never matters.
 
     Any switch can be set to something else. What still fits is taken, the rest is drawn anew, and a warning lists it.
 
@@ -77,9 +78,8 @@ def convert(
         >>> model = convert("facebook/bart-base")
         >>> with_rope = convert("facebook/bart-base", position_encoding="rope")
     """
-    theirs = load_source(folder_or_id, revision)
-    family, weights, names = translate(theirs)
-    fields = family.config_fields(theirs.config)
+    theirs, family, fields = load_source(folder_or_id, revision)
+    weights, names = translate(theirs, family)
     if fields["decoder_start_token_id"] is None:
         fields["decoder_start_token_id"] = theirs.generation_config.decoder_start_token_id
     own = SelfAttnConfig(
@@ -87,11 +87,11 @@ def convert(
         tie_word_embeddings=all(torch.equal(weights[SOURCE_TABLE], weights[name]) for name in TABLES),
         output_bias=OUTPUT_BIAS in weights,
     )
-    check_complete(own, placed(weights, own, own), names)
+    check_complete(own, weights, names)
     config = own.with_switches(**switches)
 
-    model = SelfAttnForConditionalGeneration(config).to(theirs.dtype).eval()
-    fresh, dropped = take(model, placed(weights, own, config))
+    model = SelfAttnForConditionalGeneration(config).to(weights[SOURCE_TABLE].dtype).eval()
+    fresh, dropped = take(model, {name: (place_of(name, own, config), weight) for name, weight in weights.items()})
     model.generation_config = copy.deepcopy(theirs.generation_config)
     report = ConversionReport(
         source=str(folder_or_id),
@@ -110,11 +110,14 @@ def convert(
     return (model, report) if return_report else model
 
 
-def load_source(folder_or_id: str | Path, revision: str | None) -> PreTrainedModel:
-    """The source as transformers reads it, whole and in its own number format.
+def load_source(folder_or_id: str | Path, revision: str | None) -> tuple[PreTrainedModel, Family, dict[str, Any]]:
+    """The source as transformers reads it, whole and in its own number format; its family; fields for its config here.
+
+    What its config refuses is refused before the weights are read.
 
     Raises:
-        ValueError: for an architecture without a counterpart, for weights that are missing, left over or quantised.
+        ValueError: for an architecture or a setting without a counterpart, for weights that are missing, left over or
+            quantised.
         OSError: where there is no model.
     """
     config = AutoConfig.from_pretrained(folder_or_id, revision=revision, trust_remote_code=False)
@@ -129,6 +132,8 @@ def load_source(folder_or_id: str | Path, revision: str | None) -> PreTrainedMod
             f"{folder_or_id} has quantization_config={config.quantization_config}, and only plain weights can be "
             "converted. Convert the model it was made from, and quantise the result."
         )
+    family = FAMILIES[config.model_type]
+    fields = family.config_fields(config)
     with errors_only():
         model, found = AutoModelForSeq2SeqLM.from_pretrained(
             folder_or_id, revision=revision, config=config, output_loading_info=True
@@ -139,7 +144,7 @@ def load_source(folder_or_id: str | Path, revision: str | None) -> PreTrainedMod
                 f"{folder_or_id} {what} {counted(sorted(found[kind]))}. A checkpoint is converted as a whole or not at "
                 f"all; name one of a {type(model).__name__}."
             )
-    return model
+    return model, family, fields
 
 
 @contextmanager
@@ -153,46 +158,38 @@ def errors_only() -> Iterator[None]:
         transformers_logging.set_verbosity(before)
 
 
-def translate(theirs: PreTrainedModel) -> tuple[Family, dict[str, Tensor], dict[str, str]]:
-    """The source's weights by their names here, and the names there of all of them."""
-    family = FAMILIES[theirs.config.model_type]
+def translate(theirs: PreTrainedModel, family: Family) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The source's weights by their names here, all in one number format, and the names there of all of them."""
     weights, names = {}, {}
-    for name, weight in theirs.state_dict().items():
+    there = theirs.state_dict()
+    # transformers keeps a part of a T5 in float32 where the rest is float16, which would overflow.
+    widest = reduce(torch.promote_types, {weight.dtype for weight in there.values()})
+    for name, weight in there.items():
         ours = family.name(name)
-        changed = family.change(ours, weight, theirs.config)
+        changed = family.change(ours, weight.to(widest), theirs.config)
         if changed is not None:
             weights[ours], names[ours] = changed, name
     # A bias of zeros is none: the models that were trained without have it all the same.
     if OUTPUT_BIAS in weights and not weights[OUTPUT_BIAS].any():
         del weights[OUTPUT_BIAS]
     # The shared table is the encoder's under another name; a table that no stack reads is left over.
-    if not torch.equal(weights.get(SHARED, weights[SOURCE_TABLE]), weights[SOURCE_TABLE]):
+    if not torch.equal(weights.pop(SHARED, weights[SOURCE_TABLE]), weights[SOURCE_TABLE]):
         raise ValueError(
             f"{names[SHARED]} and {names[SOURCE_TABLE]} differ, and the architecture reads only the second. Remove the "
             "first from the checkpoint, or make it the same."
         )
-    weights[SHARED], names[SHARED] = weights[SOURCE_TABLE], names.get(SHARED, names[SOURCE_TABLE])
-    return family, weights, names
+    return weights, names
 
 
-def placed(weights: Mapping[str, Tensor], own: SelfAttnConfig, config: SelfAttnConfig) -> dict[str, Tensor]:
-    """Weights by their names in a model of `config`.
-
-    The shared table is left out where nothing shares it; tables of places stand where the config's encodings have them.
-    """
-    result = {}
-    for name, weight in weights.items():
-        if name == SHARED and not config.tie_word_embeddings:
-            continue
-        for side in ("encoder", "decoder"):
-            prefix = f"model.{side}.position."
-            before, after = own.positions_of(side), config.positions_of(side)
-            if name.startswith(prefix) and before != after:
-                # One encoding among several is part i; one that is gone keeps a name that nothing here has.
-                place = after.index(before[0]) if before[0] in after else None
-                name = name.replace(prefix, f"{prefix}parts.{place}.")
-        result[name] = weight
-    return result
+def place_of(name: str, own: SelfAttnConfig, config: SelfAttnConfig) -> str:
+    """The name in a model of `config` of a weight of a model of `own`; one without a place there keeps its name."""
+    for side in ("encoder", "decoder"):
+        before, after = own.positions_of(side), config.positions_of(side)
+        if before != after and name.startswith(prefix := f"model.{side}.position."):
+            # One encoding among several is part i. One that is gone must not be taken for what stands there now.
+            part = f"parts.{after.index(before[0])}" if before[0] in after else before[0]
+            return name.replace(prefix, f"{prefix}{part}.")
+    return name
 
 
 def check_complete(config: SelfAttnConfig, weights: Mapping[str, Tensor], names: Mapping[str, str]) -> None:
@@ -203,6 +200,7 @@ def check_complete(config: SelfAttnConfig, weights: Mapping[str, Tensor], names:
     """
     with torch.device("meta"):
         wanted = {name: tensor.shape for name, tensor in SelfAttnForConditionalGeneration(config).state_dict().items()}
+    wanted.pop(SHARED, None)  # filled under the stacks' names
     there = {name: tensor.shape for name, tensor in weights.items()}
     left = [f"{names[name]} {tuple(shape)}" for name, shape in there.items() if wanted.get(name) != shape]
     empty = [f"{name} {tuple(shape)}" for name, shape in wanted.items() if there.get(name) != shape]
@@ -214,20 +212,27 @@ def check_complete(config: SelfAttnConfig, weights: Mapping[str, Tensor], names:
 
 
 @torch.no_grad()
-def take(model: SelfAttnForConditionalGeneration, weights: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
-    """Copy what fits, and name what is fresh here and what was not taken."""
+def take(
+    model: SelfAttnForConditionalGeneration, weights: Mapping[str, tuple[str, Tensor]]
+) -> tuple[list[str], list[str]]:
+    """Copy what fits, and name what is fresh here and what was not taken.
+
+    Args:
+        model: takes them.
+        weights: by a name of their own: name in the model, and values. Of several for one tied table the first counts.
+    """
     here = model.state_dict(keep_vars=True)  # tied weights are one object under several names
     taken: dict[int, Tensor] = {}
     dropped = []
-    for name, weight in weights.items():
-        place = here.get(name)
-        if place is None or place.shape != weight.shape or not torch.equal(taken.get(id(place), weight), weight):
+    for name, (place, weight) in weights.items():
+        ours = here.get(place)
+        if ours is None or ours.shape != weight.shape or not torch.equal(taken.get(id(ours), weight), weight):
             dropped.append(name)
-        elif id(place) not in taken:
-            taken[id(place)] = weight
-            place.copy_(weight)
+        elif id(ours) not in taken:
+            taken[id(ours)] = weight
+            ours.copy_(weight)
     fresh: dict[int, str] = {}
-    for name, place in here.items():
-        if id(place) not in taken:
-            fresh.setdefault(id(place), name)
+    for name, ours in here.items():
+        if id(ours) not in taken:
+            fresh.setdefault(id(ours), name)
     return list(fresh.values()), dropped

@@ -1,15 +1,25 @@
 """A conversion from folder to folder: model, generation config and tokenizer."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
-from transformers.utils import cached_file
+from transformers.utils import cached_file, is_protobuf_available, is_sentencepiece_available
 
 from .converting import convert
 from .report import ConversionReport
 
-TOKENIZER_FILES = ("tokenizer_config.json", "tokenizer.json")
+# What a tokenizer is read from, and the packages that transformers needs to read it. One with a tokenizer.json is read
+# from there alone; Marian's never has one.
+TOKENIZER_FILES: dict[str, tuple[str, ...]] = {
+    "tokenizer.json": (),
+    "tokenizer_config.json": (),
+    "vocab.json": (),
+    "source.spm": ("sentencepiece",),
+    "spiece.model": ("sentencepiece", "protobuf"),
+    "sentencepiece.bpe.model": ("sentencepiece", "protobuf"),
+}
 
 
 def convert_folder(
@@ -27,14 +37,14 @@ def convert_folder(
         What was taken, and whether there was a tokenizer.
 
     Raises:
-        ValueError: if the folder holds something, and as `convert` does.
+        ValueError: if the folder holds something, if the tokenizer cannot be read, and as `convert` does.
         OSError: where there is no model.
     """
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is there already and is no empty folder. Name another, or empty it first.")
-    model, report = convert(folder_or_id, revision=revision, return_report=True, **switches)
     tokenizer = load_tokenizer(folder_or_id, revision)
+    model, report = convert(folder_or_id, revision=revision, return_report=True, **switches)
     model.save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(str(folder))
@@ -42,11 +52,32 @@ def convert_folder(
 
 
 def load_tokenizer(folder_or_id: str | Path, revision: str | None) -> PreTrainedTokenizerBase | None:
-    """The tokenizer of the source, or None where it has no file of one: transformers would make an empty one."""
-    found = [
-        cached_file(str(folder_or_id), name, revision=revision, _raise_exceptions_for_missing_entries=False)
-        for name in TOKENIZER_FILES
-    ]
-    if not any(found):
+    """The tokenizer of the source, or None where it has no file of one.
+
+    Raises:
+        ValueError: if a package that reads its file is not installed, or its vocabulary is not there: transformers
+            would make an empty one.
+    """
+
+    def present(names: Iterable[str]) -> list[str]:
+        options: dict[str, Any] = {"revision": revision, "_raise_exceptions_for_missing_entries": False}
+        return [name for name in names if cached_file(str(folder_or_id), name, **options)]
+
+    found = present(TOKENIZER_FILES)
+    if not found:
         return None
-    return AutoTokenizer.from_pretrained(folder_or_id, revision=revision, trust_remote_code=False)
+    installed = {"sentencepiece": is_sentencepiece_available(), "protobuf": is_protobuf_available()}
+    for name in [] if "tokenizer.json" in found else found:
+        if lacking := [package for package in TOKENIZER_FILES[name] if not installed[package]]:
+            raise ValueError(
+                f"the tokenizer of {folder_or_id} is in {name}, which transformers reads by "
+                f"{' and '.join(TOKENIZER_FILES[name])}. Install what is missing: pip install {' '.join(lacking)}"
+            )
+    tokenizer = AutoTokenizer.from_pretrained(folder_or_id, revision=revision, trust_remote_code=False)
+    vocabulary = sorted(set(tokenizer.vocab_files_names.values()) - {"tokenizer_config.json"})
+    if vocabulary and not present(vocabulary):
+        raise ValueError(
+            f"{folder_or_id} has a {type(tokenizer).__name__} without a vocabulary: none of {', '.join(vocabulary)} is "
+            "there. Add its files; or take them all away, and the model is converted without a tokenizer."
+        )
+    return tokenizer

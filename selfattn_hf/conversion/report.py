@@ -1,14 +1,14 @@
 """What a conversion took, and what it could not take."""
 
 import re
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 # Switches that leave alone what a trained model computes, as long as no weight is fresh or dropped.
 HARMLESS = frozenset({
-    "dropout", "attention_dropout", "initializer_range", "position_shift", "tie_word_embeddings", "use_cache",
+    "dropout", "attention_dropout", "initializer_range", "max_position_embeddings", "position_shift",
+    "tie_word_embeddings", "use_cache",
 })  # fmt: skip
 
 
@@ -53,6 +53,10 @@ class ConversionReport:
 
 
 def counted(names: Iterable[str]) -> str:
-    """Names with the layers of a stack as one: `layers.*.fc1.weight (6)`."""
-    groups = Counter(re.sub(r"\.\d+\.", ".*.", name) for name in names)
-    return ", ".join(name if count == 1 else f"{name} ({count})" for name, count in groups.items()) or "nothing"
+    """Names, those of several layers of a stack as one: `layers.*.fc1.weight (6)`."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(re.sub(r"\.\d+\.", ".*.", name), []).append(name)
+    return (
+        ", ".join(f"{name} ({len(same)})" if len(same) > 1 else same[0] for name, same in groups.items()) or "nothing"
+    )

@@ -1,5 +1,7 @@
 """Checkpoints as transformers saves them: every family and variant, tiny, no weight at its first value."""
 
+from functools import cache
+
 import pytest
 import torch
 from torch import nn
@@ -14,6 +16,9 @@ from transformers import (
 )
 from transformers.models.mt5.modeling_mt5 import MT5LayerNorm
 from transformers.models.t5.modeling_t5 import T5LayerNorm
+from transformers.utils import logging as transformers_logging
+
+from selfattn_hf import convert
 
 BART_SIZES = {
     "vocab_size": 40, "d_model": 24, "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 3,
@@ -71,27 +76,62 @@ def build(config_class, fields, dtype=torch.float32):
     return model
 
 
-@pytest.fixture
-def make_source(tmp_path):
-    """Folder of a checkpoint, by the name of a source, with other config fields where some are given."""
+@pytest.fixture(scope="session")
+def plain_sources(tmp_path_factory):
+    """Folders of the sources as they are, by name and number format; no test writes into them."""
 
-    def make(name, dtype=torch.float32, change=None, **fields):
-        config_class, defaults = SOURCES[name]
-        model = build(config_class, {**defaults, **fields}, dtype)
-        if change is not None:
-            with torch.no_grad():
-                change(model)
-        folder = tmp_path / f"source_{name}_{str(dtype).split('.')[1]}"
-        model.save_pretrained(folder)
+    @cache
+    def make(name, dtype):
+        folder = tmp_path_factory.mktemp(f"source_{name}")
+        build(*SOURCES[name], dtype).save_pretrained(folder)
         return folder
 
     return make
 
 
 @pytest.fixture
+def make_source(plain_sources, tmp_path):
+    """Folder of a checkpoint, by the name of a source; with other config fields, or changed, it is the test's own."""
+
+    def make(name, dtype=torch.float32, change=None, **fields):
+        if change is None and not fields:
+            return plain_sources(name, dtype)
+        config_class, defaults = SOURCES[name]
+        model = build(config_class, {**defaults, **fields}, dtype)
+        if change is not None:
+            with torch.no_grad():
+                change(model)
+        folder = tmp_path / f"source_{name}"
+        model.save_pretrained(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def load():
     """A checkpoint as transformers reads it."""
     return lambda folder: AutoModelForSeq2SeqLM.from_pretrained(folder).eval()
+
+
+@pytest.fixture(scope="session")
+def pair(plain_sources, load):
+    """A source as it is, and what becomes of it, with the report, by name; no test changes them."""
+
+    @cache
+    def make(name):
+        folder = plain_sources(name, torch.float32)
+        return load(folder), *convert(folder, return_report=True)
+
+    return make
+
+
+@pytest.fixture(autouse=True, scope="session")
+def without_bars():
+    """Loading draws bars, which would fill what a failed test shows."""
+    transformers_logging.disable_progress_bar()
+    yield
+    transformers_logging.enable_progress_bar()
 
 
 @pytest.fixture
