@@ -1,0 +1,117 @@
+"""The examples: each head learns a few steps of its task, and leaves a folder that its Auto class opens."""
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import transformers
+
+from selfattn_hf import MODELS
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "scripts" / "examples"
+AUTO = {
+    "tokens": "AutoModelForTokenClassification",
+    "sequence": "AutoModelForSequenceClassification",
+    "question": "AutoModelForQuestionAnswering",
+    "language": "AutoModelForCausalLM",
+}
+SMALL = {"steps": 2, "evaluations": 2, "batch": 4, "vocabulary": 270, "hidden_size": 16, "encoder_layers": 1,
+         "decoder_layers": 1, "intermediate_size": 16}  # fmt: skip
+# Word, tag, head, relation.
+WORDS = [("The", "DET", 2, "det"), ("{}", "NOUN", 3, "nsubj"), ("{}", "VERB", 0, "root"), ("a", "DET", 5, "det"),
+         ("{}", "NOUN", 3, "obj"), ("who", "PRON", 7, "nsubj"), ("sleeps", "VERB", 5, "acl:relcl"),
+         (".", "PUNCT", 3, "punct")]  # fmt: skip
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def tasks():
+    return load("head_tasks")
+
+
+@pytest.fixture
+def treebank(tmp_path):
+    """A clone's files, with sentences of two kinds of text."""
+    for part, nouns in (("train", ["cat", "dog", "boy", "girl"]), ("dev", ["cat", "girl"]), ("test", ["dog", "bird"])):
+        lines = []
+        for number, noun in enumerate(nouns):
+            lines.append(f"# sent_id = {'email' if number % 2 else 'review'}-{number}")
+            given = iter([noun, "sees" if number % 2 else "hears", "man"])
+            for place, (word, tag, head, relation) in enumerate(WORDS, start=1):
+                word = next(given) if word == "{}" else word
+                lines.append("\t".join([str(place), word, word, tag, "_", "_", str(head), relation, "_", "_"]))
+            lines.append("")
+        (tmp_path / f"en-ud-{part}.conllu").write_text("\n".join([*lines, ""]))
+    return tmp_path
+
+
+@pytest.fixture
+def train(monkeypatch, capsys, tmp_path):
+    """Call train_head.py here: the folder, what was printed, and how the saved head would be asked."""
+
+    def call(task, data, *words):
+        monkeypatch.syspath_prepend(str(EXAMPLES))
+        monkeypatch.delitem(sys.modules, "head_tasks", raising=False)
+        asked = []
+        monkeypatch.setattr(subprocess, "run", lambda command, **kwargs: asked.append(command))
+        given = [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
+        load("train_head").main([task, "--data", str(data), "--output", str(tmp_path / "out"), *given, *words])
+        return tmp_path / "out", capsys.readouterr().out, asked
+
+    return call
+
+
+@pytest.mark.parametrize("task", AUTO)
+def test_a_head_is_trained_evaluated_saved_and_asked(task, train, treebank, monkeypatch, capsys):
+    data = ROOT / "configs" / "quickstart_data" if task == "language" else treebank
+    column = ("--column", "text", "--max_rows", "20") if task == "language" else ()
+    folder, printed, (command,) = train(task, data, *column)
+    assert [line.split(":")[0] for line in printed.splitlines() if line.startswith("step")] == ["step 1", "step 2"]
+    assert printed.count("counting") == 3 and "\ntest loss" in printed
+    model = getattr(transformers, AUTO[task]).from_pretrained(folder)
+    assert type(model) in MODELS
+    assert command[:2] == [sys.executable, "-I"] and command[3] == str(folder)
+    monkeypatch.setattr(sys, "argv", command[2:])
+    load("ask_head").main()
+    first, answer = capsys.readouterr().out.splitlines()
+    assert first.startswith(f"{AUTO[task]} made {type(model).__name__}")
+    assert answer.startswith("  -> ")
+
+
+def test_a_saved_head_is_asked_in_a_process_without_the_package(train, treebank, monkeypatch):
+    folder, _, (command,) = train("tokens", treebank)
+    monkeypatch.undo()
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    first, answer = done.stdout.splitlines()
+    assert "SelfAttnForTokenClassification from transformers_modules" in first
+    words = [pair.rsplit("/", 1)[0] for pair in answer.split()[1:]]
+    assert " ".join(words) == "The dog hears a man who sleeps ."
+
+
+def test_trees_are_read_where_they_are_asked_for(train, treebank):
+    folder, printed, asked = train("tokens", treebank, "--trees")
+    assert transformers.AutoConfig.from_pretrained(folder).reads_trees
+    assert "test loss" in printed and not asked
+
+
+def test_questions_ask_for_the_words_below_a_subject_or_an_object(tasks):
+    words, tags, heads, relations = zip(*WORDS, strict=True)
+    words = ["The", "cat", "hears", "a", "man", "who", "sleeps", "."]
+    row = {"tokens": words, "upos": tags, "head": heads, "deprel": relations}
+    found = [(" ".join(one["question"]), words[one["start"] : one["end"] + 1]) for one in tasks.questions(row)]
+    assert found == [
+        ("subject of hears", ["The", "cat"]),
+        ("object of hears", ["a", "man", "who", "sleeps"]),
+        ("subject of sleeps", ["who"]),
+    ]
+    words[6] = "hears"  # which of the two is meant?
+    assert not list(tasks.questions(row))
