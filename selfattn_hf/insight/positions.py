@@ -1,12 +1,11 @@
-"""What a position encoding does, asked of the module that a model has: its doors, parameters, costs, and where it fits.
+"""What a position encoding does, asked of the module that a model has: its doors, its costs, and where it fits.
 
-Nothing here knows the encodings by name but `REMARKS`: a new one is measured and drawn as soon as the config has its
-word, and described as soon as it has a remark.
+Nothing here knows an encoding by its name but `none`, which the others are compared with: a new one is measured as
+soon as the config has its word.
 """
 
 import dataclasses
-import inspect
-import re
+import functools
 from collections import Counter
 from typing import Any, get_args
 
@@ -15,50 +14,23 @@ from torch import Tensor
 
 from ..model import Places, SelfAttnConfig, SelfAttnEncoderModel, Tree
 
-# Beyond the rows that a model was trained on; and work in one pass, in the letters of `LETTERS`.
-REMARKS: dict[str, tuple[str, str]] = {
-    "none": ("no last place; no place is known at all", "nothing"),
-    "sinusoidal": ("no last place; defined, but untrained", "S·D once"),
-    "learned": ("raises: T is the last place", "S·D once"),
-    "rope": ("no last place; larger angles are defined, but untrained", "H·S·d per layer"),
-    "shaw": (
-        "no last place; from k on all distances are one, trained where rows are longer",
-        "H·S·k·d + H·S² per layer",
-    ),
-    "t5": ("no last place; from k on all distances are one, trained where rows are longer", "H·S² per layer"),
-    "alibi": ("no last place; the line goes on, and nothing in it is trained", "H·S² per layer"),
-    "transformer_xl": ("no last place; longer distances are defined, but untrained", "H·S²·d + S·D·H·d per layer"),
-    "kerple": ("no last place; the curve goes on, its two numbers trained at any length", "H·S² per layer"),
-    "fire": ("no last place; ratios stay from -1 to 1, all trained where rows are longer than L", "32·H·S² per layer"),
-    "tree_depth": ("no last place; deeper trees are defined, but untrained", "S·D once"),
-    "tree_path": (
-        "no last place; deeper trees fade out, more children are defined, but untrained",
-        "S² + S·D·log S once",
-    ),
-    "tree_relative": (
-        "no last place; from k steps on all ways are one, trained where trees are larger",
-        "S³ once, H·S·k·d + H·S² per layer",
-    ),
-}
-
 # Sizes of which all products differ, so that the shape of a parameter says what it is made of.
 LETTERS = {"D": 46, "H": 7, "d": 10, "T": 101, "k": 53, "n": 12}
 SIZES = {"hidden_size": "D", "num_attention_heads": "H", "head_dim": "d", "max_position_embeddings": "T",
          "relative_max_distance": "k", "relative_num_buckets": "n"}  # fmt: skip
 ROW = 256  # tokens of the row that memory is measured with
+FAR = 1000  # a place behind those in which `fire` is still relative
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoding:
-    """One position encoding as a model has it.
+    """A position encoding as an encoder has it.
 
     Attributes:
-        name: its word in the config.
-        module: fresh, drawn by the model's own initialization.
+        module: the encoding itself, fresh or trained: `model.get_encoder().position`.
         config: of the model.
     """
 
-    name: str
     module: Any
     config: SelfAttnConfig
 
@@ -85,15 +57,23 @@ class Encoding:
         bias = self.module.bias(queries[None], keys[None], places)
         return None if bias is None else bias[0]
 
-    def draw(self, length: int, seed: int = 0) -> Tensor:
-        """A standard normal vector for every head, the same at every place: [H, S, d]."""
+    def equal_words(self, length: int, seed: int = 0) -> Tensor:
+        """Queries or keys of a row in which one word stands everywhere: [H, S, d], standard normal numbers."""
         generator = torch.Generator().manual_seed(seed)
         one = torch.randn(self.config.num_attention_heads, 1, self.config.head_width, generator=generator)
         return one.expand(-1, length, -1)
 
+    def added(self, places: Places) -> Tensor:
+        """What order adds to the affinities of equal words in the first head: [S, S], zeros where nothing does.
+
+        The product p(i) . p(j) of vectors that join embeddings, the change of q . k by turning, and the bias.
+        """
+        vectors, heads = self.vectors(places), self.equal_words(places.shape[1])
+        return vectors @ vectors.T + (self._affinities(heads, places) - heads @ heads.transpose(1, 2))[0]
+
     def doors(self) -> list[str]:
         """Which doors are open, by what passes through them."""
-        places, heads = self.places(4, shift=1), self.draw(4)
+        places, heads = self.places(4, shift=1), self.equal_words(4)
         opened = {
             "embed": bool(self.vectors(places).any()),
             "rotate": not torch.equal(self.turned(heads, places), heads),
@@ -104,68 +84,79 @@ class Encoding:
     def depends_on(self) -> list[str]:
         """What changes what the encoding does: tree, place, distance, query, key."""
         length = 6
-        here, one, other = self.places(length), self.draw(length), self.draw(length, seed=1)
-        far = self.places(length, shift=1000)
+        here, one, other = self.places(length), self.equal_words(length), self.equal_words(length, seed=1)
+        far = self.places(length, shift=(self.config.known_places("encoder") or FAR) - length)
         turned_round = dataclasses.replace(here, queries=here.queries.flip(1))
         chained, flat = (dataclasses.replace(here, tree=Tree(heads)) for heads in (chain(length), chain(length) * 0))
         bias = self.bias(one, one, here)
         changes = {
             "tree": _differ(self.vectors(chained), self.vectors(flat))
-            or _differ(self._pairs(one, chained), self._pairs(one, flat)),
+            or _differ(self._affinities(one, chained), self._affinities(one, flat)),
             "place": _differ(self.vectors(here), self.vectors(far))
-            or _differ(self._pairs(one, here), self._pairs(one, far)),
-            "distance": _differ(self._pairs(one, here), self._pairs(one, here, turned_round)),
+            or _differ(self._affinities(one, here), self._affinities(one, far)),
+            "distance": _differ(self._affinities(one, here), self._affinities(one, here, turned_round)),
             "query": _differ(bias, self.bias(other, one, here)),
             "key": _differ(bias, self.bias(one, other, here)),
         }
         return [what for what, does in changes.items() if does]
 
-    def _pairs(self, heads: Tensor, asking: Places, asked: Places | None = None) -> Tensor:
-        """Affinities of vectors [H, S, d] at the places `asking` with the same at the places `asked`: [H, S, S]."""
+    def parameters(self) -> int:
+        """Number of its parameters, for one side of the model."""
+        return sum(weight.numel() for weight in self.module.parameters())
+
+    def _affinities(self, heads: Tensor, asking: Places, asked: Places | None = None) -> Tensor:
+        """Of vectors [H, S, d] at the places `asking` with the same at the places `asked`: [H, S, S]."""
         asked = asking if asked is None else asked
         product = self.turned(heads, asking) @ self.turned(heads, asked).transpose(1, 2)
         bias = self.bias(heads, heads, dataclasses.replace(asking, keys=asked.queries))
         return product if bias is None else product + bias
 
-    def parameters(self) -> int:
-        """Number of its parameters, for one side of the model."""
-        return sum(weight.numel() for weight in self.module.parameters())
-
 
 def names() -> list[str]:
     """The words that `position_encoding` accepts."""
-    one_word, _ = get_args(SelfAttnConfig.__dataclass_fields__["position_encoding"].type)
+    return words("position_encoding")
+
+
+def words(field: str) -> list[str]:
+    """The words of a field of the config that takes one of them, or a list."""
+    one_word, _ = get_args(SelfAttnConfig.__dataclass_fields__[field].type)
     return list(get_args(one_word))
 
 
-def encoding_of(name: str, seed: int = 0, **switches: Any) -> Encoding:
+def encoding_of(name: str | list[str], seed: int = 0, **switches: Any) -> Encoding:
     """The encoding of a fresh model's encoder.
 
     Args:
-        name: one of `names()`.
+        name: one of `names()`, or several that act together.
         seed: of the fresh weights.
         **switches: fields of the config.
+
+    Example:
+        >>> encoding_of("alibi", num_attention_heads=4).doors()
+        ['bias']
     """
-    torch.manual_seed(seed)
     config = encoder_config(name, **switches)
-    return Encoding(name, SelfAttnEncoderModel(config).eval().encoder.position, config)
+    return Encoding(fresh_model(config, seed).encoder.position, config)
 
 
-def sized(name: str, sizes: dict[str, int]) -> Encoding:
-    """The encoding of a fresh model of these sizes; those that would do nothing beside it are left out."""
-    read = dict(sizes)
-    for field in sizes:
-        try:
-            encoder_config(name, **{field: sizes[field]} if field.startswith("relative_") else {})
-        except ValueError:
-            del read[field]
-    return encoding_of(name, **read)
+def sized(name: str, **sizes: int) -> Encoding:
+    """The encoding of a fresh model of these sizes, without those that would do nothing beside it."""
+    every = encoder_config([other for other in names() if other != "none"], **sizes)
+    config = every.with_switches(encoder_position_encoding=name)
+    return Encoding(fresh_model(config).encoder.position, config)
 
 
-def encoder_config(name: str, **switches: Any) -> SelfAttnConfig:
-    """A config with this encoding in the encoder alone, where no other field would do nothing."""
-    small = {"vocab_size": 8, "encoder_layers": 1, "decoder_layers": 1, "dropout": 0.0}
+def encoder_config(name: str | list[str], **switches: Any) -> SelfAttnConfig:
+    """A config with this encoding in an encoder that has little else."""
+    small = {"vocab_size": 8, "intermediate_size": 4, "encoder_layers": 1, "decoder_layers": 1, "dropout": 0.0}
     return SelfAttnConfig(**small | switches, position_encoding="none", encoder_position_encoding=name)
+
+
+def fresh_model(config: SelfAttnConfig, seed: int = 0) -> SelfAttnEncoderModel:
+    """An encoder with fresh weights; random numbers drawn elsewhere stay as they are."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return SelfAttnEncoderModel(config).eval()
 
 
 def chain(length: int) -> Tensor:
@@ -174,41 +165,37 @@ def chain(length: int) -> Tensor:
 
 
 def formula(name: str) -> str:
-    """Its number of parameters for one side, in letters: `(2k+1)·d`."""
+    """Its number of parameters for one side, in the letters of `LETTERS`: `(2k+1)·d`."""
     terms: Counter[tuple[str, ...]] = Counter()
     sizes = {field: LETTERS[letter] for field, letter in SIZES.items()}
-    for weight in sized(name, sizes).module.parameters():
-        number, letters = 1, list[str]()
-        for size in weight.shape:
-            factors = _factors(size)
-            letters += [factor for factor in factors if not factor.isdigit()]
-            number *= int(next((factor for factor in factors if factor.isdigit()), "1"))
-        terms[tuple(sorted(letters, key=str.lower))] += number
+    for weight in sized(name, **sizes).module.parameters():
+        factors = [factor for size in weight.shape for factor in _factors(size)]
+        number = next((int(factor) for factor in factors if factor.isdigit()), 1)
+        letters = [factor for factor in factors if not factor.isdigit()]
+        terms[tuple(sorted(letters, key=lambda letter: ["(2k+1)", *LETTERS].index(letter)))] += number
     shown = ["·".join([*([str(count)] if count > 1 or not term else []), *term]) for term, count in terms.items()]
     return " + ".join(sorted(shown, key=lambda term: (term.isdigit(), term))) or "0"
 
 
-def legal(name: str) -> str:
-    """The sides and the mixers that it goes with, by asking the config."""
-    (mixers, _), sides = get_args(SelfAttnConfig.__dataclass_fields__["encoder_mixer"].type), []
-    found = {}
-    for side in ("encoder", "decoder"):
-        found[side] = [mixer for mixer in get_args(mixers) if _is_legal(side, mixer, name)]
-        if found[side]:
-            sides.append(side)
-    fitting = found[sides[0]]
-    which = "every mixer" if len(fitting) == len(get_args(mixers)) else ", ".join(fitting)
-    return f"{' and '.join(sides)}; {which}"
+def fits(name: str) -> dict[str, list[str]]:
+    """The mixers that it goes with on each side, by asking the config; a side that has none is left out."""
+    found = {
+        side: [mixer for mixer in words(f"{side}_mixer") if _is_legal(side, mixer, name)]
+        for side in ("encoder", "decoder")
+    }
+    return {side: mixers for side, mixers in found.items() if mixers}
 
 
-def kept(name: str) -> float:
-    """MiB that the default encoder keeps for the backward pass of a row of `ROW` tokens, beyond those without order."""
-    return _kept(name) - _kept("none")
+def kept(name: str, length: int = ROW) -> float:
+    """MiB that the default encoder keeps for the backward pass of a row, beyond those that it keeps without order."""
+    return _kept(name, length) - _kept("none", length)
 
 
-def _kept(name: str) -> float:
-    config = encoder_config(name, encoder_layers=SelfAttnConfig.encoder_layers)
-    model = SelfAttnEncoderModel(config).train()
+@functools.cache
+def _kept(name: str, length: int) -> float:
+    # One layer's weights in all places of the stack: what is kept is the same, and there is less to draw.
+    config = encoder_config(name, encoder_layers=SelfAttnConfig.encoder_layers, share_layers=True)
+    model = fresh_model(config).train()
     storages: dict[int, Any] = {}
 
     def note(tensor: Tensor) -> Tensor:
@@ -216,53 +203,11 @@ def _kept(name: str) -> float:
         storages[storage.data_ptr()] = storage
         return tensor
 
-    trees = {"syntax_heads": chain(ROW)} if config.reads_trees else {}
+    trees = {"syntax_heads": chain(length)} if config.reads_trees else {}
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-        model(input_ids=torch.full((1, ROW), 5), **trees)
+        model(input_ids=torch.full((1, length), 5), **trees)
     weights = {weight.untyped_storage().data_ptr() for weight in model.parameters()}
     return sum(storage.nbytes() for place, storage in storages.items() if place not in weights) / 2**20
-
-
-def described(name: str, memory: bool = True) -> dict[str, str]:
-    """One row of the table: heading -> cell.
-
-    Args:
-        name: of the encoding.
-        memory: measure memory too, which takes a pass through the default encoder.
-
-    Raises:
-        ValueError: for an encoding without a remark.
-    """
-    if name not in REMARKS:
-        raise ValueError(
-            f"position_encoding={name!r} has no remark: what happens beyond the rows of training, and the work of a "
-            "pass, are not measured. Add both to REMARKS in selfattn_hf/insight/positions.py."
-        )
-    beyond, work = REMARKS[name]
-    encoding = encoding_of(name)
-    says = inspect.getdoc(type(encoding.module)) or ""
-    paper = re.search(r"(After )?([A-Z][\w& ]+?(?: et al\.)? \(\d{4}\)),\s(https://[^\s,]+\w)", says)
-    row = {
-        "encoding": f"[`{name}`](#{name})",
-        "formula": says.splitlines()[0] if encoding.doors() else "Nothing is added: a row of words is a set.",
-        "paper": f"{(paper[1] or '').lower()}[{paper[2]}]({paper[3]})" if paper else "",
-        "door": ", ".join(encoding.doors()) or "none",
-        "depends on": ", ".join(encoding.depends_on()) or "nothing",
-        "parameters": formula(name),
-        "default model": f"{encoding.parameters():,}",
-        "beyond the rows of training": beyond,
-        "work": work,
-    }
-    if memory:
-        row["MiB kept"] = f"{kept(name):.1f}"
-    return row | {"legal in": legal(name)}
-
-
-def table(memory: bool = True) -> str:
-    """All encodings in Markdown, without a line end."""
-    rows = [described(name, memory) for name in names()]
-    lines = [list(rows[0]), ["---"] * len(rows[0]), *(list(row.values()) for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def _factors(size: int) -> list[str]:
