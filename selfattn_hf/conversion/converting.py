@@ -120,6 +120,10 @@ def load_source(folder_or_id: str | Path, revision: str | None) -> tuple[PreTrai
             quantised.
         OSError: where there is no model.
     """
+    folder = Path(folder_or_id)
+    is_local = folder.is_dir() or str(folder_or_id).startswith((".", "/", "~"))
+    if is_local and not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"there is no model in {folder}: it must hold config.json. Name the right folder.")
     config = AutoConfig.from_pretrained(folder_or_id, revision=revision, trust_remote_code=False)
     if config.model_type not in FAMILIES:
         hint = " It is one of ours already." if config.model_type == SelfAttnConfig.model_type else ""

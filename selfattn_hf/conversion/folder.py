@@ -43,8 +43,8 @@ def convert_folder(
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} is there already and is no empty folder. Name another, or empty it first.")
-    tokenizer = load_tokenizer(folder_or_id, revision)
     model, report = convert(folder_or_id, revision=revision, return_report=True, **switches)
+    tokenizer = load_tokenizer(folder_or_id, revision)
     model.save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(str(folder))
