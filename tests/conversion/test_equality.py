@@ -158,11 +158,6 @@ def test_a_bias_of_zeros_on_the_logits_is_none(make_source, pair, load, differen
     assert pair("bart")[1].config.output_bias
 
 
-def test_the_number_format_is_the_sources(make_source):
-    ours = convert(make_source("t5", torch.bfloat16))
-    assert {weight.dtype for weight in ours.parameters()} == {torch.bfloat16}
-
-
 def test_rates_of_training_are_carried_over_and_what_is_not_is_named(make_source):
     ours, report = convert(
         make_source("bart", dropout=0.3, attention_dropout=0.2, encoder_layerdrop=0.05, init_std=0.01),
