@@ -4,13 +4,14 @@ from argparse import Namespace
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from math import exp, log
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from datasets import Dataset, load_dataset
+from datasets import ClassLabel, Dataset, load_dataset
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 from transformers import EvalPrediction, PreTrainedTokenizerBase
@@ -72,7 +73,7 @@ def tokens(options: Namespace) -> Task:
     """The part of speech of every word, asked of the first of its tokens."""
     splits = treebank(options)
     tokenizer = trained_tokenizer((" ".join(row["tokens"]) for row in splits["train"]), options)
-    tags = sorted({tag for rows in splits.values() for row in rows for tag in row["upos"]})
+    tags = sorted({tag for row in chain(*splits.values()) for tag in row["upos"]})
 
     def features(row: Row) -> Row:
         encoded = tokenizer(row["tokens"], is_split_into_words=True)
@@ -117,8 +118,11 @@ def sequence(options: Namespace) -> Task:
     """Where a sentence was written: the name of its kind of text stands at the start of its number."""
     splits = treebank(options)
     tokenizer = trained_tokenizer((" ".join(row["tokens"]) for row in splits["train"]), options)
-    kind_of = lambda row: row["sent_id"].split("-")[0]  # noqa: E731
-    kinds = sorted({kind_of(row) for rows in splits.values() for row in rows})
+
+    def kind_of(row: Row) -> str:
+        return str(row["sent_id"]).split("-")[0]
+
+    kinds = sorted({kind_of(row) for row in chain(*splits.values())})
 
     def features(row: Row) -> Row:
         return {**tokenizer(" ".join(row["tokens"])), "labels": kinds.index(kind_of(row))}
@@ -222,7 +226,7 @@ def hangs_on(word: int, above: int, heads: list[int]) -> bool:
 def language(options: Namespace) -> Task:
     """The next token of a text."""
     loaded = load_dataset(options.data)
-    texts = {split: some(list(loaded[split][options.column]), options) for split in PARTS}
+    texts = {split: list(some(loaded[split], options)[options.column]) for split in PARTS}
     tokenizer = trained_tokenizer(texts["train"], options)
     bos, eos = tokenizer.bos_token_id, tokenizer.eos_token_id
     start = TemplateProcessing(single=f"{tokenizer.bos_token} $A", special_tokens=[(tokenizer.bos_token, bos)])
@@ -266,20 +270,23 @@ def treebank(options: Namespace) -> Splits:
     """Split -> sentences: words, tags, heads, relations, number; from CoNLL-U files, or a data set of their columns."""
     files = {split: sorted(Path(options.data).glob(f"*-{part}.conllu")) for split, part in PARTS.items()}
     if all(files.values()):
-        return {split: some(list(read_conllu(found[0])), options) for split, found in files.items()}
-    loaded = load_dataset(options.data).select_columns(["idx", "tokens", "upos", "head", "deprel"])
+        loaded = {split: Dataset.from_list(list(read_conllu(found[0]))) for split, found in files.items()}
+    else:
+        loaded = load_dataset(options.data).rename_column("idx", "sent_id")
+    columns = ["sent_id", "tokens", "upos", "head", "deprel"]
+    splits = {split: list(some(loaded[split], options).select_columns(columns)) for split in PARTS}
     tag = loaded["train"].features["upos"].feature
-    return {
-        split: some(
-            [{**row, "sent_id": row["idx"], "upos": tag.int2str(row["upos"])} for row in loaded[split]], options
-        )
-        for split in PARTS
-    }
+    if isinstance(tag, ClassLabel):
+        for row in chain(*splits.values()):
+            row["upos"] = tag.int2str(row["upos"])
+    return splits
 
 
-def some(rows: list[Any], options: Namespace) -> list[Any]:
+def some(rows: Dataset, options: Namespace) -> Dataset:
     """All rows, or `max_rows` of them from all over the split."""
-    return rows if options.max_rows is None else rows[:: max(1, len(rows) // options.max_rows)][: options.max_rows]
+    if options.max_rows is None:
+        return rows
+    return rows.select(range(0, len(rows), max(1, len(rows) // options.max_rows))[: options.max_rows])
 
 
 def trained_tokenizer(texts: Any, options: Namespace) -> PreTrainedTokenizerBase:

@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,18 @@ def test_a_saved_head_is_asked_in_a_process_without_the_package(train, treebank,
     assert " ".join(words) == "The dog hears a man who sleeps ."
 
 
+@pytest.mark.parametrize(
+    ("task", "pipeline"), [("tokens", "token-classification"), ("sequence", "text-classification")]
+)
+def test_a_pipeline_of_transformers_says_what_the_head_says(task, pipeline, train, treebank):
+    folder, _, (command,) = train(task, treebank)
+    head = transformers.pipeline(pipeline, str(folder), device="cpu")
+    ids = head.tokenizer(command[4], return_tensors="pt")
+    said = head.model(**ids).logits.argmax(-1).flatten().tolist()
+    found = [one.get("entity", one.get("label")) for one in head(command[4])]
+    assert found == [head.model.config.id2label[label] for label in said][: len(found)]
+
+
 def test_trees_are_read_where_they_are_asked_for(train, treebank):
     folder, printed, asked = train("tokens", treebank, "--trees")
     assert transformers.AutoConfig.from_pretrained(folder).reads_trees
@@ -115,3 +128,42 @@ def test_questions_ask_for_the_words_below_a_subject_or_an_object(tasks):
     ]
     words[6] = "hears"  # which of the two is meant?
     assert not list(tasks.questions(row))
+
+
+@pytest.fixture
+def make_task(tasks, real_data):
+    """A task of real sentences."""
+
+    def make(name, data="ud_english_ewt"):
+        options = Namespace(data=str(real_data / data), max_rows=50, vocabulary=300, trees=True, column="en")
+        return tasks.MAKERS[name](options)
+
+    return make
+
+
+def test_every_real_word_has_one_label_and_every_token_its_place_in_the_tree(make_task):
+    task = make_task("tokens")
+    for row in task.rows["test"]:
+        assert all(len(column) == len(row["input_ids"]) for column in row.values())
+        stands_for_a_word = [place for place, node in enumerate(row["syntax_nodes"]) if node == place]
+        assert [place for place, label in enumerate(row["labels"]) if label != -100] == stands_for_a_word
+    assert task.switches["id2label"][task.rows["train"][0]["labels"][0]] == "PROPN"  # Al - Zaman : American forces
+
+
+def test_a_real_answer_is_what_hangs_on_its_word(make_task):
+    task = make_task("question")
+    subject, thing = task.rows["train"][:2]
+    decode = lambda row: task.tokenizer.decode(row["input_ids"][row["start_positions"] : row["end_positions"] + 1])  # noqa: E731
+    assert decode(subject).strip() == "American forces"
+    assert decode(thing).strip().startswith("Shaikh Abdullah al - Ani , the preacher")
+    assert "subject of killed</s>" in task.tokenizer.decode(subject["input_ids"])
+
+
+def test_real_kinds_of_text_and_captions_are_read(make_task):
+    kinds = make_task("sequence").switches["id2label"]
+    assert list(kinds.values()) == ["answers", "email", "newsgroup", "reviews", "weblog"]
+    task = make_task("language", "multi30k_en_de")
+    for row in task.rows["validation"]:
+        assert row["input_ids"][0] == task.tokenizer.bos_token_id
+        assert row["input_ids"][-1] == task.tokenizer.eos_token_id
+    assert task.tokenizer(task.example[0])["input_ids"][-1] != task.tokenizer.eos_token_id
