@@ -1,5 +1,6 @@
 """What holds for every test: fixed seeds, no network, no caches outside a temporary folder, few threads."""
 
+import atexit
 import os
 import random
 import shutil
@@ -7,8 +8,10 @@ import socket
 import tempfile
 from pathlib import Path
 
-# Before transformers, datasets and huggingface_hub are imported: they read these once.
+# Gone when the process ends, not when a session of pytest does: one may run inside another.
 _HOME = tempfile.mkdtemp(prefix="selfattn_tests_")
+atexit.register(shutil.rmtree, _HOME, ignore_errors=True)
+# Before transformers, datasets and huggingface_hub are imported: they read these once.
 os.environ.update(
     HF_HOME=_HOME,
     HF_MODULES_CACHE=f"{_HOME}/modules",
@@ -29,10 +32,6 @@ LOOPBACK = ("localhost", "::1", "0.0.0.0", "")
 
 def pytest_configure():
     torch.set_num_threads(min(torch.get_num_threads(), 2))
-
-
-def pytest_unconfigure():
-    shutil.rmtree(_HOME, ignore_errors=True)
 
 
 @pytest.fixture(autouse=True)
