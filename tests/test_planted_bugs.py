@@ -234,7 +234,7 @@ def a_checkpoint_is_believed(patch):
     patch.setattr(checkpoints, "_sha256", lambda path: "0" * 64)
 
 
-@found_by("tests/training/test_training_runs.py::test_resumed_equals_never_stopped")
+@found_by("tests/training/test_training_runs.py::test_resumed_equals_never_stopped[length groups]")
 def a_resumed_run_begins_with_a_fresh_optimizer(patch):
     patch.setattr(Seq2SeqTrainer, "_load_optimizer_and_scheduler", lambda self, checkpoint: None)
 
