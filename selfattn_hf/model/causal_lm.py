@@ -3,7 +3,7 @@
 A language model: the same decoder, with nothing to read but what it has written.
 """
 
-from typing import Any
+from typing import Any, Unpack
 
 from torch import LongTensor, Tensor, nn
 from transformers import GenerationMixin
@@ -14,10 +14,16 @@ from transformers.utils import can_return_tuple, logging
 from .configuration_selfattn import SelfAttnConfig
 from .generation import SelfAttnGenerator
 from .loss import IGNORED, sequence_loss
-from .pretrained import SelfAttnBaseModel
+from .pretrained import RecordedWithLoss, SelfAttnBaseModel, take_loss_keywords
 from .stacks import SelfAttnDecoder, check_labels
 
 logger = logging.get_logger(__name__)
+
+
+class CausalKeywords(RecordedWithLoss, total=False):
+    """Keywords of a language model; see `SelfAttnForCausalLM.forward`."""
+
+    shift_labels: LongTensor
 
 
 class SelfAttnDecoderModel(SelfAttnBaseModel):
@@ -68,7 +74,7 @@ class SelfAttnForCausalLM(SelfAttnGenerator, GenerationMixin):
         labels: LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[CausalKeywords],
     ) -> CausalLMOutputWithPast:
         """Logits [B, T, V], and the loss where labels are given.
 
@@ -87,7 +93,7 @@ class SelfAttnForCausalLM(SelfAttnGenerator, GenerationMixin):
         """
         # No parameter of its own: a Trainer evaluates the loss only where it has all that are named after labels.
         shift_labels = kwargs.pop("shift_labels", None)
-        loss_kwargs = {name: kwargs.pop(name) for name in ("num_items_in_batch", "label_smoothing") if name in kwargs}
+        loss_kwargs = take_loss_keywords(kwargs)
         wanted: Tensor | None = labels if shift_labels is None else shift_labels
         if wanted is not None:
             check_labels(wanted, self.config.vocab_size)

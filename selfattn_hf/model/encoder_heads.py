@@ -4,7 +4,7 @@ States of a text, and heads that say something about the text, about each of its
 Each opens the folder of an encoder-decoder too, and takes its encoder.
 """
 
-from typing import Any
+from typing import Unpack
 
 import torch
 from torch import LongTensor, Tensor, nn
@@ -19,7 +19,13 @@ from transformers.utils import can_return_tuple
 from .configuration_selfattn import SelfAttnConfig
 from .loss import IGNORED, classification_loss, problem_of, sequence_loss, span_loss
 from .masking import is_traced
-from .pretrained import SelfAttnBaseModel, SelfAttnPreTrainedModel
+from .pretrained import (
+    Recorded,
+    RecordedWithLoss,
+    SelfAttnBaseModel,
+    SelfAttnPreTrainedModel,
+    take_loss_keywords,
+)
 from .stacks import SelfAttnEncoder
 
 WITHOUT_ENCODER = [r"(^|\.)decoder\.", r"^lm_head\."]
@@ -49,7 +55,7 @@ class SelfAttnEncoderModel(SelfAttnBaseModel):
         inputs_embeds: Tensor | None = None,
         syntax_heads: LongTensor | None = None,
         syntax_nodes: LongTensor | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[Recorded],
     ) -> BaseModelOutput:
         """States [B, S, D], zeros at padding; for the arguments see `SelfAttnEncoder`."""
         return self.encoder(
@@ -99,7 +105,7 @@ class SelfAttnForSequenceClassification(EncoderHead):
         syntax_nodes: LongTensor | None = None,
         labels: Tensor | None = None,
         num_items_in_batch: int | Tensor | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[Recorded],
     ) -> SequenceClassifierOutput:
         """Logits [B, L], and the loss where labels are given.
 
@@ -154,7 +160,7 @@ class SelfAttnForTokenClassification(EncoderHead):
         syntax_heads: LongTensor | None = None,
         syntax_nodes: LongTensor | None = None,
         labels: LongTensor | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[RecordedWithLoss],
     ) -> TokenClassifierOutput:
         """Logits [B, S, L], and the loss where labels are given.
 
@@ -169,7 +175,7 @@ class SelfAttnForTokenClassification(EncoderHead):
                 output_attentions, output_hidden_states.
         """
         # No parameters: a Trainer evaluates the loss only where it has all that are named after labels.
-        loss_kwargs = {name: kwargs.pop(name) for name in ("num_items_in_batch", "label_smoothing") if name in kwargs}
+        loss_kwargs = take_loss_keywords(kwargs)
         outputs = self.model(
             input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds,
             syntax_heads=syntax_heads, syntax_nodes=syntax_nodes, return_dict=True, **kwargs,
@@ -205,7 +211,7 @@ class SelfAttnForQuestionAnswering(EncoderHead):
         start_positions: LongTensor | None = None,
         end_positions: LongTensor | None = None,
         num_items_in_batch: int | Tensor | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[Recorded],
     ) -> QuestionAnsweringModelOutput:
         """Logits of start and end, [B, S] each, and the loss where both positions are given.
 

@@ -4,7 +4,7 @@ The base model joins the two stacks; a head makes something of their states. Eac
 other.
 """
 
-from typing import Any
+from typing import Unpack
 
 from torch import LongTensor, Tensor, nn
 from transformers import GenerationMixin
@@ -22,7 +22,7 @@ from .encoder_heads import (
 )
 from .generation import SelfAttnGenerator
 from .loss import IGNORED, sequence_loss
-from .pretrained import SelfAttnBaseModel
+from .pretrained import Recorded, RecordedWithLoss, SelfAttnBaseModel, take_loss_keywords
 from .stacks import SelfAttnDecoder, SelfAttnEncoder, check_labels
 
 
@@ -59,7 +59,7 @@ class SelfAttnModel(SelfAttnBaseModel):
         syntax_heads: LongTensor | None = None,
         syntax_nodes: LongTensor | None = None,
         use_cache: bool | None = None,
-        **kwargs: Any,
+        **kwargs: Unpack[Recorded],
     ) -> Seq2SeqModelOutput:
         """States of source and target.
 
@@ -159,7 +159,7 @@ class SelfAttnForConditionalGeneration(SelfAttnGenerator, GenerationMixin):
         labels: LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
-        **kwargs: Any,
+        **kwargs: Unpack[RecordedWithLoss],
     ) -> Seq2SeqLMOutput:
         """Logits [B, T, V], and the loss where labels are given.
 
@@ -180,7 +180,7 @@ class SelfAttnForConditionalGeneration(SelfAttnGenerator, GenerationMixin):
             **kwargs: num_items_in_batch and label_smoothing go to the loss (see `sequence_loss`);
                 output_attentions, output_hidden_states.
         """
-        loss_kwargs = {name: kwargs.pop(name) for name in ("num_items_in_batch", "label_smoothing") if name in kwargs}
+        loss_kwargs = take_loss_keywords(kwargs)
         if labels is not None:
             check_labels(labels, self.config.vocab_size)
             use_cache = bool(use_cache)

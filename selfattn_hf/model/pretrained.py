@@ -3,10 +3,10 @@
 Fresh weights, saving, tables of embeddings, and what transformers wants to know of a model.
 """
 
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
 
@@ -14,6 +14,25 @@ from .configuration_selfattn import SelfAttnConfig
 from .contracts import PositionalEncoding
 from .positions import POSITIONS
 from .switches import sides_of
+
+
+class Recorded(TypedDict, total=False):
+    """Keywords of every model's `forward`: what it records on the way, all of it or the layers named."""
+
+    output_hidden_states: bool | list[int]
+    output_attentions: bool | list[int]
+
+
+class RecordedWithLoss(Recorded, total=False):
+    """Keywords of a model with a loss over tokens; see `sequence_loss`."""
+
+    num_items_in_batch: int | Tensor
+    label_smoothing: float
+
+
+def take_loss_keywords(kwargs: Any) -> dict[str, Any]:
+    """Take what goes to the loss out of the keywords of a `forward`."""
+    return {name: kwargs.pop(name) for name in ("num_items_in_batch", "label_smoothing") if name in kwargs}
 
 
 class SelfAttnPreTrainedModel(PreTrainedModel):
