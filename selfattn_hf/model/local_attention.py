@@ -58,17 +58,16 @@ class BandAttend(Attend):
         """
         band: Band = mask
         context, weights = super().forward(query, key, value, band.mask, bias)
-        if weights is not None:
-            weights = self._whole(weights, band)
-        return band.join(context), weights
-
-    def _whole(self, weights: Tensor, band: Band) -> Tensor:
-        """[B * n, H, b, k] -> [B, H, Q, K]."""
-        if band.mask is not None:
-            weights = weights * (band.mask > torch.finfo(band.mask.dtype).min)  # a query that sees nothing has weights
-        weights = band.join(weights.transpose(1, 2)).transpose(1, 2)  # [B, H, Q, k]
-        index = band.keys.repeat_interleave(band.queries.shape[1], 0)[: band.tokens[0]].expand(weights.shape)
-        return weights.new_zeros(*weights.shape[:3], band.tokens[1]).scatter_add(3, index, weights)
+        if weights is None:
+            return band.join(context), None
+        seen = 1 if band.mask is None else band.mask > torch.finfo(band.mask.dtype).min
+        index = band.keys.repeat_interleave(band.queries.shape[1], 0)[: band.tokens[0]]  # [Q, k]
+        rows = band.join((weights * seen).transpose(1, 2)).transpose(1, 2)  # [B, H, Q, k]
+        index = index.expand(rows.shape)
+        whole = rows.new_zeros(*rows.shape[:3], band.tokens[1]).scatter_add(3, index, rows)
+        # Values are mixed by the map itself, so that a gradient asked for at the map is there.
+        mixed = (band.cut(whole.gather(3, index), band.queries) * seen) @ value
+        return band.join(mixed.transpose(1, 2).flatten(2)), whole
 
 
 class LocalAttentionMixer(TokenMixer):

@@ -251,6 +251,23 @@ def test_maps_are_those_of_whole_rows(make_model):
         torch.testing.assert_close(one, all_at_once[:, :, -1:], **EXACT)
 
 
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_map_has_the_gradient_that_it_has_in_self_attention(make_config, causal):
+    radius, width, maps = 3, SEVERAL_BLOCKS, []
+    pair = Pair(make_config, "none", causal, radius, "eager")
+    real = real_tokens([width, 20], width, "left")
+    allowed, places, x = band_of(real, radius, causal), Places.count((2, width), real.device, real), randn(2, width, 16)
+    local_mask = pair.local.make_mask(pair.config, x, real, None, causal)
+    for mixer, mask in ((pair.local, local_mask), (pair.full, pair.mask_for_full(allowed))):
+        mixer.attend.register_forward_hook(lambda module, given, output: maps.append(output[1]))
+        y = mixer(x, mask=mask, position=pair.position, places=places)
+        maps[-1].retain_grad()
+        (y * torch.linspace(-1, 1, y.numel(), dtype=y.dtype).view_as(y)).sum().backward()
+    local, full = (weights.grad.masked_select(allowed & real[:, None, :, None]) for weights in maps)
+    assert full.abs().min() > 0
+    torch.testing.assert_close(local, full, **GRADIENTS)
+
+
 @pytest.mark.parametrize("neighbourly", ["local_attention", "window"])
 @pytest.mark.parametrize("layers", [1, 3])
 def test_a_stack_sees_one_radius_further_with_every_layer(make_model, neighbourly, layers):
