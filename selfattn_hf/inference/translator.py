@@ -130,7 +130,7 @@ class Translator:
             ]
         if batch_size < 1:
             raise ValueError(f"batch_size is a number of texts and starts at 1, got {batch_size}.")
-        settings = self._settings(num_beams, max_new_tokens, generate)
+        settings, limit = self._settings(num_beams, max_new_tokens, generate)
         sources = self._sources.encode(texts, heads)
         answers = [""] * len(sources)
         full = 0
@@ -142,9 +142,7 @@ class Translator:
             for i, answer in zip(rows, decoded, strict=True):
                 answers[i] = answer
         if full:
-            logger.warning(
-                f"{full} of {len(answers)} answers reached max_new_tokens={settings.max_new_tokens} and may be cut off."
-            )
+            logger.warning(f"{full} of {len(answers)} answers reached max_new_tokens={limit} and may be cut off.")
         return answers
 
     def stream(
@@ -184,8 +182,8 @@ class Translator:
 
     def _settings(
         self, num_beams: int | None, max_new_tokens: int | None, generate: dict[str, Any]
-    ) -> GenerationConfig:
-        """The generation config saved with the model, with what the call asks for."""
+    ) -> tuple[GenerationConfig, int]:
+        """The generation config saved with the model, with what the call asks for; the longest answer in tokens."""
         for name, given in (("num_beams", num_beams), ("max_new_tokens", max_new_tokens)):
             if given is not None and given < 1:
                 raise ValueError(f"{name} is a number and starts at 1, got {given}.")
@@ -207,8 +205,13 @@ class Translator:
                 f"max_new_tokens must not exceed the {places} places that the model's decoder knows, got {limit}. "
                 "Ask for less, or train with a larger max_position_embeddings."
             )
-        settings.max_new_tokens, settings.max_length = limit, None
-        return settings
+        own = self.model.generation_config
+        if own.max_new_tokens is None and own.max_length is not None:
+            # The start token counts. Beside max_new_tokens, generate() would find the saved max_length again, and warn.
+            settings.max_new_tokens, settings.max_length = None, limit + 1
+        else:
+            settings.max_new_tokens, settings.max_length = limit, None
+        return settings, limit
 
     @torch.inference_mode()
     def _generate(self, rows: list[Row], settings: GenerationConfig) -> tuple[list[str], int]:

@@ -115,7 +115,9 @@ def test_a_call_does_not_change_what_is_saved_with_the_model(translator):
     assert translator.model.generation_config.to_dict() == before
 
 
-def test_the_saved_length_holds_unless_the_call_names_one(translator, tokenizers, monkeypatch):
+@pytest.mark.parametrize("length", [{"max_new_tokens": 14}, {"max_length": 15}], ids=str)
+def test_the_saved_length_holds_unless_the_call_names_one(translator, tokenizers, length, monkeypatch, caplog):
+    translator.model.generation_config.update(**{"max_new_tokens": None, "max_length": None, **length})
     lengths = []
     generate = translator.model.generate
 
@@ -129,6 +131,8 @@ def test_the_saved_length_holds_unless_the_call_names_one(translator, tokenizers
     translator("snow", **never_ends)
     translator("snow", max_new_tokens=9, **never_ends)
     assert lengths == [14, 9]
+    assert "max_new_tokens=9 and may be cut" in caplog.text
+    assert "seem to have been set" not in caplog.text, "generate() was told one length"
 
 
 def test_answers_that_were_cut_off_are_counted_in_the_log(translator, sentences, caplog):
