@@ -26,8 +26,15 @@ os.environ.update(
 import numpy as np  # noqa: E402 - after the environment is set
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 LOOPBACK = ("localhost", "::1", "0.0.0.0", "")
+
+
+# Few examples, always the same ones, unless --hypothesis-profile=long asks for many new ones.
+settings.register_profile("bounded", max_examples=5, deadline=None, derandomize=True, database=None)
+settings.register_profile("long", max_examples=200, deadline=None)
+settings.load_profile("bounded")
 
 
 def pytest_configure():

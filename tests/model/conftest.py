@@ -142,19 +142,19 @@ def with_trees():
     return plant_trees
 
 
-@pytest.fixture
-def make_model(with_trees):
+def tiny_model(dtype=torch.float64, kind=SelfAttnForConditionalGeneration, **switches):
     """A tiny model in eval mode, float64 unless told otherwise, with every weight away from its special value."""
+    torch.manual_seed(1)
+    model = kind(tiny_config(**switches)).to(dtype).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.add_(torch.randn_like(weight) * 0.1)
+    return plant_trees(model)
 
-    def make(dtype=torch.float64, kind=SelfAttnForConditionalGeneration, **switches):
-        torch.manual_seed(1)
-        model = kind(tiny_config(**switches)).to(dtype).eval()
-        with torch.no_grad():
-            for weight in model.parameters():
-                weight.add_(torch.randn_like(weight) * 0.1)
-        return with_trees(model)
 
-    return make
+@pytest.fixture
+def make_model():
+    return tiny_model
 
 
 @pytest.fixture
