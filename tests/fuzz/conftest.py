@@ -1,6 +1,6 @@
 """What hypothesis draws: few examples in a test run, always the same ones; many in a long run, new each time.
 
-    python -m pytest tests/fuzz --hypothesis-profile=long
+python -m pytest tests/fuzz --hypothesis-profile=long
 """
 
 import pytest
