@@ -12,11 +12,7 @@ setup:  ## the virtual environment, if it is not there yet
 	@sh scripts/setup_env.sh
 
 demo: setup  ## train on a small data set, answer, save, and load back by AutoModel
-	@if [ -f $(RUN)/results.json ]; then \
-		echo "$(RUN) is trained already; remove that folder to train again."; \
-	else \
-		"$(VENV)/bin/python" scripts/train.py configs/quickstart.yaml --output_dir $(RUN) --resume; \
-	fi
+	@"$(VENV)/bin/python" scripts/train.py configs/quickstart.yaml --output_dir $(RUN)
 	@"$(VENV)/bin/python" scripts/show_answer.py $(RUN)
 	@"$(VENV)/bin/python" scripts/show_answer.py $(RUN) --without_package
 

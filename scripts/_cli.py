@@ -91,18 +91,18 @@ def run(main: Callable[[list[str]], None]) -> None:
         main(sys.argv[1:])
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        _stop("interrupted", 130)
+    except KeyboardInterrupt as stop:  # of a run that has saved first, with a message and a code of its own
+        _stop(str(stop) or "interrupted", getattr(stop, "exit_code", 130))
     except (ValueError, OSError) as error:
-        _stop(str(error) or type(error).__name__, 2)
+        _stop(f"error: {str(error) or type(error).__name__}", 2)
     except ArithmeticError as error:
-        _stop(str(error), 1)
+        _stop(f"error: {error}", 1)
 
 
 def _stop(message: str, code: int) -> None:
     if os.environ.get(TRACEBACK):
         raise  # noqa: PLE0704 - called from the handlers above alone
-    print(f"{Path(sys.argv[0]).name}: error: {message}", file=sys.stderr)
+    print(f"{Path(sys.argv[0]).name}: {message}", file=sys.stderr)
     raise SystemExit(code) from None
 
 

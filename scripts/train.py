@@ -6,11 +6,11 @@ USAGE = """\
 usage: train.py CONFIG.yaml [--name value ...]
 
 Trains a sequence-to-sequence model and leaves one folder: model, tokenizer, settings, results. The command line beats
-the file, the file beats the default. Examples:
+the file, the file beats the default. Ctrl-C or SIGTERM finishes the step and saves; after any stop, the same command
+goes on from the newest whole checkpoint. Examples:
 
   scripts/train.py configs/quickstart.yaml
   scripts/train.py configs/quickstart.yaml --encoder_mixer rnn --position_encoding none --output_dir runs/rnn
-  scripts/train.py configs/quickstart.yaml --resume          go on after a stop, from the newest whole checkpoint
   scripts/train.py runs/quickstart/settings.yaml --output_dir runs/again --seed 2
 """
 

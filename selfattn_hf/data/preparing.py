@@ -65,9 +65,9 @@ def prepare(rows: Dataset, tokenizers: Tokenizers, settings: DataSettings, split
         split: its name, for messages.
 
     Returns:
-        Rows with `input_ids` and `labels`, both with the end token last, and with their texts `source` and `target`, so
-        that a row and its reference stay together whatever was dropped; with `syntax` also `syntax_heads` and
-        `syntax_nodes`, one per source token; and the report.
+        Rows with `input_ids` and `labels`, both with the end token last, and with their texts `source` and `target` and
+        their number `row` in the split, so that a row and its reference stay together whatever was dropped; with
+        `syntax` also `syntax_heads` and `syntax_nodes`, one per source token; and the report.
 
     Raises:
         ValueError: if a row is refused (split, row, column and reason are named) or no row is left.
@@ -86,7 +86,9 @@ def prepare(rows: Dataset, tokenizers: Tokenizers, settings: DataSettings, split
         with_indices=True,
         batched=True,
         remove_columns=rows.column_names,
-        features=Features({"input_ids": ids, **trees, "labels": ids, "source": text, "target": text}),
+        features=Features(
+            {"row": Value("int64"), "input_ids": ids, **trees, "labels": ids, "source": text, "target": text}
+        ),
         load_from_cache_file=False,  # the counts are made on the way
     )
     reasons = ", ".join(f"{number} {reason}" for reason, number in work.dropped.items())
@@ -125,7 +127,7 @@ class _Work:
         self.first_dropped = ""
 
     def __call__(self, batch: Mapping[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
-        columns = ("input_ids", "labels", "source", "target")
+        columns = ("row", "input_ids", "labels", "source", "target")
         trees = () if self.syntax is None else ("syntax_heads", "syntax_nodes")
         out: dict[str, list[Any]] = {name: [] for name in (*columns, *trees)}
         usable = [
@@ -147,6 +149,7 @@ class _Work:
             row = {**source, "labels": labels}
             if not self._cut_or_drop(index, row):
                 continue
+            out["row"].append(index)
             for side, column in _IDS.items():
                 self.counts[f"{side} tokens"] += len(row[column])
                 self.counts[f"{side} unknown"] += row[column].count(self.tokenizers[side].unk_token_id)

@@ -27,7 +27,7 @@ NOT_TAKEN: dict[str, str] = {
     "hub_token": "A token belongs neither in a file nor on a command line: run `hf auth login` or set HF_TOKEN",
     "push_to_hub": "A run stays on this machine: share its folder when it is done, with `hf upload`",
     "hub_model_id": "A run stays on this machine: share its folder when it is done, with `hf upload`",
-    "resume_from_checkpoint": "Set resume: it finds the newest whole checkpoint itself",
+    "resume_from_checkpoint": "The same command goes on from the newest whole checkpoint by itself",
     "generation_max_length": "Set max_new_tokens",
     "generation_config": "Set num_beams, max_new_tokens and length_penalty",
     "metric_for_best_model": "Set metric",
@@ -38,6 +38,8 @@ NOT_TAKEN: dict[str, str] = {
     "sortish_sampler": "Set train_sampling_strategy to group_by_length, or batch_tokens",
     "use_liger_kernel": "The model has its own loss, which such kernels do not know",
     "save_only_model": "Checkpoints must be whole, so that the run can be resumed",
+    "ignore_data_skip": "A run that goes on reads on where it stopped, or it would end otherwise",
+    "enable_jit_checkpoint": "SIGTERM, and Ctrl-C, finish the step, save and stop by themselves",
     "auto_find_batch_size": "Set per_device_train_batch_size or batch_tokens to what fits",
     **dict.fromkeys(
         ("do_train", "do_eval", "do_predict", "label_names", "include_for_metrics", "batch_eval_metrics",

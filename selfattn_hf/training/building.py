@@ -19,20 +19,24 @@ _SPECIAL_IDS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_t
 _TOKENIZER_SETTINGS = ("tokenizer", "tokenizer_type", "tokenizer_vocab_size", "tokenizer_shared", "lowercase")
 
 
-def make_tokenizers(settings: Settings, train_rows: Any) -> Tokenizers:
-    """The tokenizers of the run that is resumed, of the model to start from, of `tokenizer`, or newly trained ones.
+def make_tokenizers(settings: Settings, train_rows: Any, learned: Path | None) -> Tokenizers:
+    """The tokenizers of the run that goes on, of the model to start from, of `tokenizer`, or newly trained ones.
 
     How trees are made is what this run's settings say, wherever the tokenizers come from.
+
+    Args:
+        settings: of the run.
+        train_rows: rows to train tokenizers on.
+        learned: where those of the run lie, if it goes on.
 
     Raises:
         ValueError: if `init_from` is set together with settings for another tokenizer.
     """
-    return dataclasses.replace(_tokenizers(settings, train_rows), syntax=Syntax.of(settings.data))
+    made = _tokenizers(settings, train_rows) if learned is None else load_tokenizers(learned)
+    return dataclasses.replace(made, syntax=Syntax.of(settings.data))
 
 
 def _tokenizers(settings: Settings, train_rows: Any) -> Tokenizers:
-    if settings.run.resume and (settings.output_dir / "tokenizer.json").is_file():
-        return load_tokenizers(str(settings.output_dir))
     if settings.run.init_from is not None:
         defaults = type(settings.data).__dataclass_fields__
         asked = [name for name in _TOKENIZER_SETTINGS if getattr(settings.data, name) != defaults[name].default]

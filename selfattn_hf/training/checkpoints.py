@@ -9,7 +9,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -17,9 +17,14 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from .disk import sync_folder
+
 MANIFEST = "manifest.json"
 WEIGHTS = "model.safetensors"
-STAGING = ".saving"  # folder beside the checkpoints in which one is written
+STAGING = ".saving"  # folder beside the checkpoints in which one is written, and to which one goes to be deleted
+# A file in a checkpoint that was written out of turn, because the run was asked to stop. It is there to go on from and
+# for nothing else, so that a run that was stopped ends as one that never was.
+OUT_OF_TURN = "out_of_turn"
 NEEDED = (WEIGHTS, "config.json", "trainer_state.json", "optimizer.pt", "scheduler.pt")
 _NAME = re.compile(r"checkpoint-(\d+)")
 
@@ -51,19 +56,62 @@ def seal(folder: Path) -> None:
         json.dump({"files": listed}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
-    _sync_folder(folder)
+    sync_folder(folder)
 
 
 def put_in_place(staged: Path, target: Path) -> None:
-    """Move a sealed folder to where it belongs, in one step; what stood there under that name is replaced."""
+    """Move a sealed folder to where it belongs, in one step; what stood there under that name is replaced.
+
+    Raises:
+        OSError: if what stands there then does not fit its manifest.
+    """
     if target.exists():
         shutil.rmtree(target)
     staged.rename(target)
-    _sync_folder(target.parent)
+    sync_folder(target.parent)
+    broken = what_is_broken(target)
+    if broken is not None:
+        raise OSError(f"it does not read back as it was written: {broken}")
+
+
+def thin_out(run_folder: Path, limit: int | None, best: Path | None) -> None:
+    """Delete checkpoints that are not needed any more: all that were written out of turn, but the newest of all.
+
+    Where the newest was written in turn, also the oldest ones, until `limit` are left.
+
+    Args:
+        run_folder: where they lie.
+        limit: how many to keep; None or 0: all of them.
+        best: one that is kept, among these `limit` or beside the newest.
+    """
+    found = list_checkpoints(run_folder)
+    newest = found.pop()
+    surplus = [path for path in found if _is_out_of_turn(path)]
+    if limit and not _is_out_of_turn(newest):
+        old = [path for path in found if path not in (*surplus, best)]
+        kept = 2 if best in found else 1
+        surplus += old[: max(0, len(old) - max(limit - kept, 0))]
+    for path in surplus:
+        path.rename(run_folder / STAGING)  # so that a kill in between leaves no half of a checkpoint behind
+        shutil.rmtree(run_folder / STAGING)
+
+
+def in_turn(run_folder: Path, say: Callable[[str], None]) -> list[Path]:
+    """The whole checkpoints but those written out of turn, by rising step; those that are not whole are named."""
+    whole = []
+    for checkpoint in list_checkpoints(run_folder):
+        broken = what_is_broken(checkpoint)
+        if broken is not None:
+            say(f"{checkpoint} is not whole and is left out: {broken}")
+        elif not _is_out_of_turn(checkpoint):
+            whole.append(checkpoint)
+    return whole
 
 
 def what_is_broken(checkpoint: Path) -> str | None:
     """Why a checkpoint cannot be resumed from, in words; None where it is whole."""
+    if not checkpoint.is_dir():
+        return "it is not there"
     try:
         listed = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
         expected = {name: (entry["size"], entry["sha256"]) for name, entry in listed.items()}
@@ -87,27 +135,34 @@ def what_is_broken(checkpoint: Path) -> str | None:
     return None
 
 
-def newest_whole(run_folder: Path, say: Callable[[str], None]) -> Path | None:
-    """The newest checkpoint that is whole; those passed over are named and set aside as `broken-N`.
+def newest_whole(run_folder: Path) -> tuple[Path | None, dict[Path, str]]:
+    """The newest checkpoint that is whole, and the newer ones that are not: each with what is wrong with it.
 
     Raises:
-        ValueError: if there are checkpoints and none is whole.
+        ValueError: if there are checkpoints and none is whole, naming what is wrong with each.
     """
-    found = list_checkpoints(run_folder)
-    for checkpoint in reversed(found):
-        broken = what_is_broken(checkpoint)
-        if broken is None:
-            return checkpoint
+    broken: dict[Path, str] = {}
+    for checkpoint in reversed(list_checkpoints(run_folder)):
+        reason = what_is_broken(checkpoint)
+        if reason is None:
+            return checkpoint, broken
+        broken[checkpoint] = reason
+    if broken:
+        reasons = "; ".join(f"{path.name}: {reason}" for path, reason in broken.items())
+        raise ValueError(
+            f"none of the {len(broken)} checkpoints in {run_folder} is whole, so the run cannot go on ({reasons}). "
+            "Restore one, or delete the folder to start again, or set --output_dir to another one."
+        )
+    return None, {}
+
+
+def set_aside(broken: Mapping[Path, str], say: Callable[[str], None]) -> None:
+    """Rename checkpoints that are not whole to `broken-N`, and say what is wrong with them."""
+    for checkpoint, reason in broken.items():
         aside = checkpoint.with_name(f"broken-{step_of(checkpoint)}")
-        say(f"{checkpoint} is not whole: {broken}. It is set aside as {aside.name}; going back to the one before.")
+        say(f"{checkpoint} is not whole: {reason}. It is set aside as {aside.name}; going back to the one before.")
         shutil.rmtree(aside, ignore_errors=True)
         checkpoint.rename(aside)
-    if found:
-        raise ValueError(
-            f"none of the {len(found)} checkpoints in {run_folder} is whole, so the run cannot go on. Delete the "
-            "folder to start again, or set output_dir to another one."
-        )
-    return None
 
 
 def shapes_in(weights: Path) -> dict[str, tuple[int, ...]]:
@@ -177,14 +232,10 @@ def load_weights(model: nn.Module, weights: Path | dict[str, Tensor]) -> None:
         raise ValueError(f"weights do not fit the model: missing {sorted(set(missing) - tied)}, unknown {unexpected}.")
 
 
+def _is_out_of_turn(checkpoint: Path) -> bool:
+    return (checkpoint / OUT_OF_TURN).is_file()
+
+
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -23,7 +23,7 @@ def prepare_splits(
     splits, reports = {}, {}
     for name, rows in texts.items():
         ready, report = prepare(rows, tokenizers, settings, name)
-        ids = [column for column in ("input_ids", *SYNTAX_COLUMNS, "labels") if column in ready.column_names]
+        ids = [column for column in ("row", "input_ids", *SYNTAX_COLUMNS, "labels") if column in ready.column_names]
         splits[name] = Prepared(ready.select_columns(ids), ready["source"][:], ready["target"][:])
         reports[name] = dataclasses.asdict(report)
         say(str(report))

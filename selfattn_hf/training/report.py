@@ -14,8 +14,8 @@ import transformers
 
 import selfattn_hf
 
+from .disk import write_text
 from .progress import say
-from .run_folder import write_text
 
 _SHARES = ("token_accuracy", "exact_match")
 

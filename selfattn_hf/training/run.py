@@ -1,5 +1,7 @@
 """A whole run: data, model, training, the better of best and average, one folder with everything in it."""
 
+import contextlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,20 +20,32 @@ from .building import (
     with_beams,
 )
 from .checkpoints import (
+    WEIGHTS,
     average_weights,
     check_shapes,
-    list_checkpoints,
+    in_turn,
     load_weights,
     newest_whole,
+    set_aside,
     step_of,
     what_is_broken,
 )
+from .disk import sole_use, writing
 from .evaluation import Evaluation, Evaluator, Prepared
 from .metrics import signatures
 from .preparing import prepare_splits
 from .progress import duration, quiet_libraries, say
 from .report import show, versions, write_results
-from .run_folder import begin, check_data, check_folder, digest_of
+from .run_folder import (
+    RESULTS_FILE,
+    begin,
+    check_data,
+    check_folder,
+    check_still_new,
+    digest_of,
+    finish,
+    is_finished,
+)
 from .settings import Settings
 from .trainer import SelfAttnTrainer
 
@@ -55,6 +69,9 @@ class _Job:
 def train(settings: Settings) -> dict[str, Any]:
     """Train as the settings say; leave the best model and all that belongs to it in the output folder.
 
+    Where the folder holds this very run, it goes on from the newest whole checkpoint, to the same end as if it had
+    never stopped; where that run is finished, its results are shown and nothing is done.
+
     Args:
         settings: from `read_settings` or `make_settings`.
 
@@ -65,31 +82,53 @@ def train(settings: Settings) -> dict[str, Any]:
         ValueError: for settings, data, folders or checkpoints that cannot be used; before the first step.
         OSError: if something cannot be read or written.
         FloatingPointError: if the loss becomes NaN or infinite, naming the step.
+        Stopped: a `KeyboardInterrupt`, after SIGINT or SIGTERM, once the step is finished and saved.
     """
     check_folder(settings)
-    with quiet_libraries():
-        job = _prepare(settings)
-        folder = settings.output_dir
+    folder = settings.output_dir
+    with quiet_libraries(), contextlib.ExitStack() as stack:
+        is_new = not folder.is_dir()
+        if not is_new:
+            stack.enter_context(sole_use(folder))
+        finished = is_finished(settings)
+        checkpoint, broken = (None, {}) if finished else newest_whole(folder)
+        learned = checkpoint if checkpoint is not None else folder if (folder / WEIGHTS).is_file() else None
+        job = _prepare(settings, learned)
         digest = digest_of(job.splits["train"].rows)
-        checkpoint = None
-        if settings.run.resume and (folder / "run.json").is_file():
+        if learned is not None:
             check_data(folder, digest)
-            checkpoint = newest_whole(folder, say)
-            if checkpoint is not None:
-                check_shapes(checkpoint / "model.safetensors", job.model)
+        if finished:
+            return _show_again(job)
+        if checkpoint is not None:
+            check_shapes(checkpoint / WEIGHTS, job.model)
         if job.arguments.should_save:
+            if is_new:
+                with writing(folder):
+                    folder.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(sole_use(folder))
+                check_still_new(folder)
+            set_aside(broken, say)
             begin(settings, settings.to_yaml(job.fields), digest)
-            job.tokenizers.save(folder)
+            with writing(folder):
+                job.tokenizers.save(folder)
         trainer = _make_trainer(job)
         _fit(trainer, checkpoint, settings)
         if not trainer.is_world_process_zero():  # one process evaluates and writes
             return {}
         kept, weights_step = _keep_the_better(trainer, job)
-        return _finish(trainer, job, kept, weights_step)
+        results = _finish(trainer, job, kept, weights_step)
+        finish(settings, digest)
+        return results
 
 
-def _prepare(settings: Settings) -> _Job:
-    """Everything up to the first step; writes nothing."""
+def _prepare(settings: Settings, learned: Path | None = None) -> _Job:
+    """Everything up to the first step; writes nothing.
+
+    Args:
+        settings: of the run.
+        learned: a folder with the tokenizers that the run began with, where it goes on; a unigram tokenizer that is
+            trained again may be another.
+    """
     fields = settings.complete_training()
     seed = fields.get("seed", 42)
     enable_full_determinism(seed) if fields.get("full_determinism") else set_seed(seed)
@@ -98,7 +137,7 @@ def _prepare(settings: Settings) -> _Job:
     texts = load_splits(settings.data)
     if "train" not in texts:
         raise ValueError("there is no training split. Set train_split to a split that the data set has.")
-    tokenizers = make_tokenizers(settings, texts["train"])
+    tokenizers = make_tokenizers(settings, texts["train"], learned)
     splits, reports = prepare_splits(texts, tokenizers, settings.data)
     evaluates = "validation" in splits
     fields = settings.complete_training(has_validation=evaluates)
@@ -147,15 +186,13 @@ def _fit(trainer: SelfAttnTrainer, checkpoint: Path | None, settings: Settings) 
     where = f"on {trainer.args.device}, into {settings.output_dir}"
     say(f"{parameters:,} parameters, {len(trainer.train_dataset):,} training rows, {where}")
     if checkpoint is None:
-        if settings.run.resume:
-            say(f"nothing to resume in {settings.output_dir}: starting")
         trainer.train()
     elif trainer.is_over(checkpoint):
         say(f"{checkpoint} is where the training ends: nothing is left to train")
-        load_weights(trainer.model, checkpoint / "model.safetensors")
+        load_weights(trainer.model, checkpoint / WEIGHTS)
         trainer.take_up(checkpoint)
     else:
-        say(f"resuming from {checkpoint}")
+        say(f"{settings.output_dir} holds this run, unfinished: resuming from {checkpoint}")
         trainer.train(resume_from_checkpoint=str(checkpoint))
 
 
@@ -169,11 +206,15 @@ def _keep_the_better(trainer: SelfAttnTrainer, job: _Job) -> tuple[str, int]:
     kept, step = "last", state.global_step
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     best = folder / f"checkpoint-{state.best_global_step}"
-    if job.fields["load_best_model_at_end"] and state.best_global_step and best.is_dir():
-        load_weights(model, best / "model.safetensors")
-        kept, step = "best", state.best_global_step
+    if job.fields["load_best_model_at_end"] and state.best_global_step:
+        broken = what_is_broken(best)
+        if broken is None:
+            load_weights(model, best / WEIGHTS)
+            kept, step = "best", state.best_global_step
+        else:
+            say(f"the best checkpoint, {best}, is not whole: {broken}. Keeping the last weights, step {step}")
     if run.average_checkpoints:
-        last = [path for path in list_checkpoints(folder) if what_is_broken(path) is None][-run.average_checkpoints :]
+        last = in_turn(folder, say)[-run.average_checkpoints :]
         if len(last) < 2:
             say(f"no average: only {len(last)} checkpoint is there")
             return kept, step
@@ -209,7 +250,8 @@ def _last_metric(trainer: SelfAttnTrainer, job: _Job, weights: dict[str, Any]) -
 def _finish(trainer: SelfAttnTrainer, job: _Job, kept: str, step: int) -> dict[str, Any]:
     """Save; evaluate what was saved, as anyone will load it; write and print the results."""
     folder = job.settings.output_dir
-    trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).save_pretrained(folder)
+    with writing(folder):
+        trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).save_pretrained(folder)
     trainer.save_curve(folder / "training_curve.csv")
     model = AutoModelForSeq2SeqLM.from_pretrained(folder).to(trainer.args.device)
     generation = job.generation if job.arguments.predict_with_generate else None
@@ -238,10 +280,19 @@ def _finish(trainer: SelfAttnTrainer, job: _Job, kept: str, step: int) -> dict[s
         "device": str(trainer.args.device),
     }
     examples = _examples(job, evaluations)
-    write_results(folder / "results.json", {**results, "examples": examples})
+    write_results(folder / RESULTS_FILE, {**results, "examples": examples})
     show(results, examples)
     say(f"trained in {duration(meter.seconds)}; the model lies in {folder}")
     return {**results, "examples": examples}
+
+
+def _show_again(job: _Job) -> dict[str, Any]:
+    """The results of a run that is finished."""
+    folder = job.settings.output_dir
+    results: dict[str, Any] = json.loads((folder / RESULTS_FILE).read_text(encoding="utf-8"))
+    say(f"{folder} holds this run, finished: nothing is left to do. To train again, set --output_dir")
+    show(results, results["examples"])
+    return results
 
 
 def _examples(job: _Job, evaluations: dict[str, Evaluation]) -> list[dict[str, str]]:

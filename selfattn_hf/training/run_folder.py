@@ -17,13 +17,14 @@ from selfattn_hf import SelfAttnConfig
 from selfattn_hf.data import SYNTAX_COLUMNS, DataSettings
 
 from .arguments import MAY_CHANGE
-from .checkpoints import list_checkpoints
+from .checkpoints import WEIGHTS, list_checkpoints
+from .disk import nearest_folder, write_text
 from .settings import RunSettings, Settings
 
 RUN_FILE = "run.json"
 SETTINGS_FILE = "settings.yaml"
 RESULTS_FILE = "results.json"
-_TRACES = (RUN_FILE, SETTINGS_FILE, RESULTS_FILE, "config.json", "model.safetensors")
+_TRACES = (RUN_FILE, SETTINGS_FILE, RESULTS_FILE, "config.json", WEIGHTS)
 # Settings of ours that may change between a run and its continuation.
 _MAY_CHANGE = {
     "num_beams", "max_new_tokens", "length_penalty", "early_stopping", "average_checkpoints", "resume", "examples",
@@ -35,12 +36,12 @@ def check_folder(settings: Settings) -> None:
     """Refuse an output folder that the run may not write into, before any work is done.
 
     Raises:
-        ValueError: if it is a file, cannot be written, holds a run that is not to be resumed, or another run.
+        ValueError: if it is a file, cannot be written, holds another run, or any run where `resume` is false.
     """
     folder = settings.output_dir
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"output_dir={folder} is a file. Set output_dir to a folder, new or empty.")
-    nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    nearest = nearest_folder(folder)
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         raise ValueError(f"output_dir={folder} cannot be written: {nearest} is no folder that takes files.")
     traces = [name for name in _TRACES if (folder / name).exists()] + [path.name for path in list_checkpoints(folder)]
@@ -48,21 +49,34 @@ def check_folder(settings: Settings) -> None:
         return
     if not settings.run.resume:
         raise ValueError(
-            f"output_dir={folder} holds a run already ({', '.join(traces[:4])}). Add --resume to go on with it, or "
-            "--output_dir with another folder."
+            f"output_dir={folder} holds a run already ({', '.join(traces[:4])}), and resume is false. Leave it out to "
+            "go on with that run, or set --output_dir to another folder."
         )
     if not (folder / RUN_FILE).is_file():
         raise ValueError(
-            f"output_dir={folder} holds {', '.join(traces[:4])} but no {RUN_FILE}, so it is no run that can be "
-            "resumed. Set --output_dir to another folder."
+            f"output_dir={folder} holds {', '.join(traces[:4])} but no {RUN_FILE}, so it is no run that can be gone on "
+            "with. Set --output_dir to another folder."
         )
     before, now = read_run(folder)["settings"], fingerprint(settings)
-    differing = [name for name in sorted({*before, *now}) if _value(before, name) != _value(now, name)]
+    differing = _differing(before, now)
     if differing:
         pairs = ", ".join(f"{name} was {_value(before, name)!r} and is {_value(now, name)!r}" for name in differing[:8])
         raise ValueError(
-            f"output_dir={folder} holds another run: {pairs}. Resume it with the settings it began with, or set "
+            f"output_dir={folder} holds another run: {pairs}. Go on with the settings it began with, or set "
             "--output_dir to another folder."
+        )
+
+
+def check_still_new(folder: Path) -> None:
+    """Refuse a folder that was not there when the run was prepared, and holds one now.
+
+    Raises:
+        ValueError: if another process was faster.
+    """
+    if (folder / RUN_FILE).exists():
+        raise ValueError(
+            f"another process has begun a run in output_dir={folder} meanwhile. The same command goes on with it, or "
+            "set --output_dir to another folder."
         )
 
 
@@ -98,11 +112,34 @@ def digest_of(rows: Iterable[Mapping[str, Any]]) -> str:
 
 
 def begin(settings: Settings, text: str, digest: str) -> None:
-    """Make the folder a run's own: its settings, and what says whose it is."""
+    """Make the folder a run's own: what says whose it is, and its settings."""
+    write_text(settings.output_dir / RUN_FILE, _run_text(settings, digest))
+    write_text(settings.output_dir / SETTINGS_FILE, text)
+
+
+def finish(settings: Settings, digest: str) -> None:
+    """Note that nothing is left to do for these settings."""
+    write_text(settings.output_dir / RUN_FILE, _run_text(settings, digest, finished=_all_settings(settings)))
+
+
+def is_finished(settings: Settings) -> bool:
+    """Whether the folder holds what a run with these very settings leaves, those that may change included."""
     folder = settings.output_dir
-    folder.mkdir(parents=True, exist_ok=True)
-    write_text(folder / SETTINGS_FILE, text)
-    write_text(folder / RUN_FILE, json.dumps({"settings": fingerprint(settings), "data": digest}, indent=1) + "\n")
+    there = all((folder / name).is_file() for name in (RUN_FILE, RESULTS_FILE, WEIGHTS))
+    finished = read_run(folder).get("finished") if there else None
+    return isinstance(finished, dict) and not _differing(finished, _all_settings(settings))
+
+
+def _run_text(settings: Settings, digest: str, **more: Any) -> str:
+    return json.dumps({"settings": fingerprint(settings), "data": digest, **more}, indent=1) + "\n"
+
+
+def _all_settings(settings: Settings) -> dict[str, Any]:
+    """Every setting but those of the machine and the place, as they come out of a JSON file."""
+    kept = {name: value for group in settings.portable().values() for name, value in group.items()}
+    kept.pop("output_dir")
+    plain: dict[str, Any] = json.loads(json.dumps(kept))
+    return plain
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -123,14 +160,9 @@ def read_run(folder: Path) -> dict[str, Any]:
     return dict(kept)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file whole or not at all."""
-    aside = path.with_name(f".{path.name}.part")
-    with aside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Names of the settings that are not the same."""
+    return [name for name in sorted({*before, *now}) if _value(before, name) != _value(now, name)]
 
 
 def _value(settings: Mapping[str, Any], name: str) -> Any:

@@ -49,8 +49,8 @@ class RunSettings:
     """Stop after so many evaluations in a row without a better `metric`; null: never."""
     average_checkpoints: int = 0
     """Average the weights of the last so many checkpoints, and keep the average where it is better; 0: no."""
-    resume: bool = False
-    """Go on from the newest whole checkpoint of the output folder; start where there is none."""
+    resume: bool = True
+    """Go on where the output folder holds this very run, from its newest whole checkpoint; false: refuse the folder."""
     examples: int = 5
     """Inputs shown with their outputs at the end."""
 
@@ -108,13 +108,18 @@ class Settings:
             "training": dict(self.complete_training() if training is None else training),
         }
 
-    def to_yaml(self, training: Mapping[str, Any] | None = None) -> str:
-        """Every value as a settings file that runs again. Not in it: `resume`, and what depends on the machine."""
+    def portable(self, training: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:
+        """As `resolved`, without `resume` and what depends on the machine."""
         groups = self.resolved(training)
         groups["run"].pop("resume")
         for name in ("disable_tqdm", "dataloader_pin_memory", "use_cpu"):
             if name not in self.training:
                 groups["training"].pop(name, None)
+        return groups
+
+    def to_yaml(self, training: Mapping[str, Any] | None = None) -> str:
+        """What is portable as a settings file that runs again."""
+        groups = self.portable(training)
         texts = [f"# {title}\n{dump_yaml(values)}" for title, values in groups.items() if values]
         return "\n".join(texts)
 

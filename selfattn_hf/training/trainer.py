@@ -1,41 +1,34 @@
 """The Trainer of this project: transformers' own, with batches, loss, evaluation and checkpoints as promised."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
-from transformers import (
-    GenerationConfig,
-    PreTrainedModel,
-    PrinterCallback,
-    Seq2SeqTrainer,
-    TrainerControl,
-    TrainerState,
-)
+from transformers import GenerationConfig, PreTrainedModel, PrinterCallback, TrainerControl
 from transformers.trainer_callback import ProgressCallback
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, rotate_checkpoints
 
 from selfattn_hf.data import LengthGroupedSampler, TokenBudgetBatchSampler, Tokenizers
 
-from .checkpoints import STAGING, put_in_place, seal, step_of
+from .checkpoints import list_checkpoints
+from .disk import write_text
 from .evaluation import Evaluator, Prepared
 from .progress import Bar, EarlyStopping, Lines, Meter
-from .run_folder import write_text
+from .saving import SavingTrainer
 from .settings import RunSettings
 
+ROWS = "rows"  # numbers of a batch's rows in the training split, beside what the model reads
 
-class SelfAttnTrainer(Seq2SeqTrainer):
+
+class SelfAttnTrainer(SavingTrainer):
     """`Seq2SeqTrainer` with these differences.
 
     - Label smoothing is the model's, so that it is exact under gradient accumulation.
     - Batches of a token budget, or of like length, which resume exactly.
     - Evaluation weighs every target token alike, and does not touch the model's generation config.
-    - A loss that is no number stops the run before the weights are spoiled.
-    - A checkpoint is whole or not there (see `checkpoints`), and holds the tokenizers but no pickled arguments.
+    - A loss or a gradient that is no number stops the run before the weights are spoiled, and the rows are named.
+    - Checkpoints are whole or not there, and a signal stops the run after a step (see `saving`).
     """
 
     control: TrainerControl
@@ -53,7 +46,7 @@ class SelfAttnTrainer(Seq2SeqTrainer):
         generation: GenerationConfig | None,
         tokenizers: Tokenizers,
     ) -> None:
-        self._is_saving = False
+        self._rows: list[int] = []
         self.meter = Meter()
         self.run_settings = run
         self.validation = validation
@@ -66,7 +59,7 @@ class SelfAttnTrainer(Seq2SeqTrainer):
         super().__init__(
             model=model,
             args=args,
-            data_collator=collator,
+            data_collator=_Numbered(collator),
             train_dataset=train.rows,
             eval_dataset=None if validation is None else validation.rows,
             callbacks=callbacks,
@@ -110,6 +103,7 @@ class SelfAttnTrainer(Seq2SeqTrainer):
         """As transformers, and count the target tokens."""
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self.meter.target_tokens += int(items) if items is not None else 0
+        self._rows = []
         return batches, items
 
     def compute_loss(
@@ -128,15 +122,37 @@ class SelfAttnTrainer(Seq2SeqTrainer):
         """One backward pass.
 
         Raises:
-            FloatingPointError: naming the step, if the loss is no number; the weights are those of the step before.
+            FloatingPointError: naming step and rows, if the loss is no number; the weights stay as they were.
         """
+        inputs = dict(inputs)
+        rows = inputs.pop(ROWS).tolist()
         loss = super().training_step(model, inputs, num_items_in_batch)
         if not torch.isfinite(loss):
-            raise FloatingPointError(
-                f"the loss is {loss.item()} at step {self.state.global_step + 1}, so the run stops; the last "
-                "checkpoint is whole. Lower learning_rate, raise warmup_steps, or set max_grad_norm; then start again."
-            )
+            raise FloatingPointError(self._no_number("loss", loss.item(), rows))
+        self._rows += rows
         return loss
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """As transformers.
+
+        Raises:
+            FloatingPointError: as `training_step`, for the gradient of all batches of the step.
+        """
+        norm = super()._get_grad_norm(model, grad_norm)
+        # In float16 a gradient too large is nothing unusual: its scaler leaves the step out and scales less.
+        if self.accelerator.scaler is None and not torch.isfinite(torch.as_tensor(norm)):
+            raise FloatingPointError(self._no_number("norm of the gradient", float(norm), self._rows))
+        return norm
+
+    def _no_number(self, what: str, value: float, rows: list[int]) -> str:
+        saved = list_checkpoints(Path(self.args.output_dir))
+        kept = f"{saved[-1]} is whole" if saved else "No checkpoint was due before"
+        return (
+            f"the {what} is {value} at step {self.state.global_step + 1}, so the run stops before it changes the "
+            f"weights. It comes from the rows {', '.join(map(str, rows))} of the training split, counted from 0. "
+            f"{kept}. Look at these rows; or lower learning_rate, raise warmup_steps or set max_grad_norm, in another "
+            "output_dir."
+        )
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: Any = None, metric_key_prefix: str = "eval", **gen_kwargs: Any
@@ -150,69 +166,6 @@ class SelfAttnTrainer(Seq2SeqTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Tensor] | None = None) -> None:
-        """The model and its tokenizers; no pickled training arguments."""
-        if not self.args.should_save:
-            return
-        folder = output_dir or self.args.output_dir
-        self.accelerator.unwrap_model(self.model).save_pretrained(folder, state_dict=state_dict)
-        self.tokenizers.save(folder)
-
-    def _get_output_dir(self, trial: Any) -> str:
-        folder = Path(super()._get_output_dir(trial))
-        return str(folder / STAGING if self._is_saving else folder)
-
-    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        """Write aside, seal, rename; delete old checkpoints only then.
-
-        Raises:
-            OSError: naming folder and free space, if it cannot be written; checkpoints written before stay whole.
-        """
-        run_folder = Path(self.args.output_dir)
-        staging = run_folder / STAGING
-        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
-        if self.args.should_save:
-            shutil.rmtree(staging, ignore_errors=True)
-        best = self.state.best_global_step
-        if best and (best == self.state.global_step or (run_folder / f"{PREFIX_CHECKPOINT_DIR}-{best}").is_dir()):
-            self.state.best_model_checkpoint = str(run_folder / f"{PREFIX_CHECKPOINT_DIR}-{best}")
-        kept = self.state.best_model_checkpoint
-        limit, self.args.save_total_limit = self.args.save_total_limit, None
-        self._is_saving = True
-        try:
-            super()._save_checkpoint(model, trial)
-            if self.args.should_save:
-                self.state.best_model_checkpoint = kept  # transformers saw the folder under its name of now
-                self.state.save_to_json(str(staging / name / "trainer_state.json"))
-                seal(staging / name)
-                put_in_place(staging / name, run_folder / name)
-                staging.rmdir()
-        except (OSError, RuntimeError, SafetensorError) as error:
-            free = shutil.disk_usage(run_folder).free
-            shutil.rmtree(staging, ignore_errors=True)
-            raise OSError(
-                f"checkpoint {run_folder / name} cannot be written ({error}); {free / 2**20:,.0f} MiB are free there. "
-                "The checkpoints before it are whole: make room and go on with --resume."
-            ) from error
-        finally:
-            self._is_saving = False
-            self.args.save_total_limit = limit
-        if self.args.should_save:
-            rotate_checkpoints(str(run_folder), save_total_limit=limit, best_model_checkpoint=kept)
-
-    def is_over(self, checkpoint: Path) -> bool:
-        """Whether nothing is left to train after a checkpoint: all steps done, or patience run out."""
-        state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        planned = self.set_initial_training_values(self.args, self.get_train_dataloader())[-1]
-        patience = self.run_settings.early_stopping
-        stopped = patience is not None and EarlyStopping(self.run_settings.metric, patience).is_over(state)
-        return step_of(checkpoint) >= planned or stopped
-
-    def take_up(self, checkpoint: Path) -> None:
-        """Take up the history of a checkpoint without training on."""
-        self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        self.meter.restore(self.state)
-
     def save_curve(self, path: Path) -> None:
         """The history as CSV: a line per evaluation and per log entry."""
         names = ["step", "epoch", "loss", "learning_rate", "grad_norm", "eval_loss", "eval_token_accuracy", "eval_bleu",
@@ -222,6 +175,16 @@ class SelfAttnTrainer(Seq2SeqTrainer):
             if "loss" in entry or "eval_loss" in entry:
                 lines.append(",".join("" if entry.get(name) is None else f"{entry[name]:.10g}" for name in names))
         write_text(path, "\n".join(lines) + "\n")
+
+
+class _Numbered:
+    """A collator that also tells which rows a batch is made of."""
+
+    def __init__(self, collate: Any) -> None:
+        self.collate = collate
+
+    def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        return {**self.collate(rows), ROWS: torch.tensor([row["row"] for row in rows])}
 
 
 def _lengths(rows: Any) -> list[tuple[int, int]]:

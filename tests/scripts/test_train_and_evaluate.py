@@ -173,13 +173,16 @@ def test_a_model_is_trained_in_a_process_of_its_own_without_noise(config, tmp_pa
     assert f"the model lies in {tmp_path}/out" in done.stdout
 
 
-def test_a_run_is_refused_resumed_and_evaluated(config, tmp_path, in_process):
+def test_a_run_is_made_longer_and_evaluated_and_another_one_refused(config, tmp_path, in_process):
     assert in_process("train", config, "--save_steps=2")[0] == 0
 
-    code, _, err = in_process("train", config, "--save_steps=2")
-    assert code == 2 and "--resume" in err and "--output_dir" in err
+    code, out, _ = in_process("train", config, "--save_steps=2")
+    assert code == 0 and "holds this run, finished" in out
 
-    code, out, _ = in_process("train", config, "--save_steps=2", "--resume", "--max_steps", "6")
+    code, _, err = in_process("train", config, "--save_steps=2", "--seed", "2")
+    assert code == 2 and "holds another run: seed was 42 and is 2" in err and "--output_dir" in err
+
+    code, out, _ = in_process("train", config, "--save_steps=2", "--max_steps", "6")
     assert code == 0 and "resuming from" in out
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     assert results["steps"] == 6

@@ -7,18 +7,24 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from transformers.trainer_utils import rotate_checkpoints
 
 from selfattn_hf.training.checkpoints import (
     MANIFEST,
     NEEDED,
+    OUT_OF_TURN,
+    STAGING,
     average_weights,
     check_shapes,
+    in_turn,
     list_checkpoints,
     load_weights,
     newest_whole,
     put_in_place,
     seal,
+    set_aside,
     step_of,
+    thin_out,
     what_is_broken,
 )
 
@@ -71,32 +77,79 @@ def test_a_file_the_manifest_does_not_know_is_missed(tmp_path, name):
     assert what_is_broken(checkpoint) is not None
 
 
-def test_resuming_walks_back_to_the_newest_whole_one_and_says_so(tmp_path):
+def test_resuming_walks_back_to_the_newest_whole_one_and_sets_the_newer_aside_by_name(tmp_path):
     for step in (2, 10, 9):
         make_checkpoint(tmp_path, step)
     (tmp_path / "checkpoint-10" / "optimizer.pt").unlink()
+    found, broken = newest_whole(tmp_path)
+    assert found == tmp_path / "checkpoint-9" and (tmp_path / "checkpoint-10").is_dir(), "looking changes nothing"
     said = []
-    assert newest_whole(tmp_path, said.append) == tmp_path / "checkpoint-9"
+    set_aside(broken, said.append)
     assert "checkpoint-10 is not whole: optimizer.pt is missing" in said[0]
     assert (tmp_path / "broken-10").is_dir()
     assert [step_of(path) for path in list_checkpoints(tmp_path)] == [2, 9]
 
 
-def test_checkpoints_that_are_all_broken_are_an_error_not_a_fresh_start(tmp_path):
+def test_checkpoints_that_are_all_broken_are_an_error_that_names_what_is_wrong_with_each(tmp_path):
     (make_checkpoint(tmp_path, 2) / "scheduler.pt").write_bytes(b"")
-    with pytest.raises(ValueError, match="none of the 1 checkpoints"):
-        newest_whole(tmp_path, lambda line: None)
+    (make_checkpoint(tmp_path, 4) / MANIFEST).unlink()
+    with pytest.raises(ValueError, match="none of the 2 checkpoints") as error:
+        newest_whole(tmp_path)
+    assert "checkpoint-2: scheduler.pt has 0 bytes" in str(error.value)
+    assert f"checkpoint-4: it has no {MANIFEST}" in str(error.value)
 
 
 def test_a_folder_without_checkpoints_has_no_newest(tmp_path):
-    assert newest_whole(tmp_path, pytest.fail) is None
-    assert newest_whole(tmp_path / "absent", pytest.fail) is None
+    assert newest_whole(tmp_path) == (None, {})
+    assert newest_whole(tmp_path / "absent") == (None, {})
 
 
 def test_work_in_progress_is_no_checkpoint(tmp_path):
     make_checkpoint(tmp_path, 4)
-    shutil.copytree(tmp_path / "checkpoint-4", tmp_path / ".saving" / "checkpoint-5")
-    assert newest_whole(tmp_path, pytest.fail) == tmp_path / "checkpoint-4"
+    shutil.copytree(tmp_path / "checkpoint-4", tmp_path / STAGING / "checkpoint-5")
+    assert newest_whole(tmp_path) == (tmp_path / "checkpoint-4", {})
+
+
+def test_a_checkpoint_that_does_not_read_back_as_it_was_sealed_is_an_error(tmp_path):
+    staged = make_checkpoint(tmp_path, 3).rename(tmp_path / "staged")
+    (staged / "scheduler.pt").write_bytes(b"other")
+    with pytest.raises(OSError, match="does not read back as it was written: scheduler.pt has 5 bytes"):
+        put_in_place(staged, tmp_path / "checkpoint-3")
+
+
+@pytest.mark.parametrize("limit", [None, 0, 1, 2, 3, 9])
+@pytest.mark.parametrize("best", [None, 2, 6, 10])
+def test_what_is_deleted_is_what_transformers_would_delete(tmp_path, limit, best):
+    ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+    for step in (2, 4, 6, 8, 10):
+        make_checkpoint(ours, step)
+    shutil.copytree(ours, theirs)
+    thin_out(ours, limit, best and ours / f"checkpoint-{best}")
+    rotate_checkpoints(str(theirs), limit, best and str(theirs / f"checkpoint-{best}"))
+    assert [step_of(path) for path in list_checkpoints(ours)] == [step_of(path) for path in list_checkpoints(theirs)]
+    assert not (ours / STAGING).exists()
+
+
+def test_a_checkpoint_out_of_turn_is_there_to_go_on_from_and_for_nothing_else(tmp_path):
+    for step in (2, 4):
+        make_checkpoint(tmp_path, step)
+    (make_checkpoint(tmp_path, 5) / OUT_OF_TURN).touch()
+    thin_out(tmp_path, 1, None)
+    assert [step_of(path) for path in list_checkpoints(tmp_path)] == [2, 4, 5], "it pushes no other out"
+    assert newest_whole(tmp_path)[0] == tmp_path / "checkpoint-5"
+    assert in_turn(tmp_path, pytest.fail) == [tmp_path / "checkpoint-2", tmp_path / "checkpoint-4"]
+    make_checkpoint(tmp_path, 6)
+    thin_out(tmp_path, 2, None)
+    assert [step_of(path) for path in list_checkpoints(tmp_path)] == [4, 6]
+
+
+def test_one_that_is_not_whole_is_left_out_of_the_average_by_name(tmp_path):
+    for step in (2, 4):
+        make_checkpoint(tmp_path, step)
+    (tmp_path / "checkpoint-2" / "model.safetensors").write_bytes(b"")
+    said = []
+    assert in_turn(tmp_path, said.append) == [tmp_path / "checkpoint-4"]
+    assert "checkpoint-2 is not whole and is left out: model.safetensors has 0 bytes" in said[0]
 
 
 def test_the_average_is_the_mean_of_numbers_and_the_last_of_counts(tmp_path):

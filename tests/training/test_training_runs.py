@@ -143,7 +143,7 @@ def test_resumed_equals_never_stopped(values, tmp_path, variant):
     values["max_steps"] = 16  # more than one epoch, stopped in the middle of one
     train(make_settings({**values, "output_dir": str(whole)}))
     train(make_settings({**values, "output_dir": str(parts), "max_steps": 8}))
-    train(make_settings({**values, "output_dir": str(parts), "resume": True}))
+    train(make_settings({**values, "output_dir": str(parts)}))
     for name in ("model.safetensors", "optimizer.pt", "rng_state.pth"):
         pairs = [(folder / "checkpoint-16" / name).read_bytes() for folder in (whole, parts)]
         assert pairs[0] == pairs[1], name
@@ -156,8 +156,9 @@ def test_a_damaged_checkpoint_is_passed_over_and_the_end_is_the_same(values, tmp
     expected = (folder / "checkpoint-8" / "model.safetensors").read_bytes()
     state = folder / "checkpoint-8" / "optimizer.pt"
     state.write_bytes(state.read_bytes()[:-10])
+    (folder / "results.json").unlink()
     capsys.readouterr()
-    train(make_settings({**values, "resume": True}))
+    train(make_settings(values))
     assert "checkpoint-8 is not whole: optimizer.pt has" in capsys.readouterr().out
     assert (folder / "checkpoint-8" / "model.safetensors").read_bytes() == expected
 
@@ -180,7 +181,7 @@ def test_a_run_killed_while_it_saves_leaves_the_checkpoint_before_whole(values, 
         train(make_settings(values))
     monkeypatch.undo()
     assert [path.name for path in list_checkpoints(tmp_path / "out")] == ["checkpoint-2"]
-    train(make_settings({**values, "resume": True}))
+    train(make_settings(values))
     train(make_settings({**values, "output_dir": str(tmp_path / "whole")}))
     assert_same(weights(tmp_path / "out" / "checkpoint-8"), weights(tmp_path / "whole" / "checkpoint-8"))
 
@@ -192,17 +193,31 @@ def test_a_full_disk_names_folder_and_space_and_leaves_what_was_whole(values, tm
     train(make_settings({**values, "max_steps": 2, "predict_with_generate": False}))
     monkeypatch.setattr(SelfAttnTrainer, "_save_rng_state", full)
     with pytest.raises(OSError, match=r"checkpoint-4 cannot be written.*No space left.*MiB are free"):
-        train(make_settings({**values, "resume": True, "predict_with_generate": False}))
+        train(make_settings({**values, "predict_with_generate": False}))
     assert [path.name for path in list_checkpoints(tmp_path / "out")] == ["checkpoint-2"]
     assert not (tmp_path / "out" / ".saving").exists()
 
 
-def test_a_finished_run_resumed_trains_no_more(values, tmp_path, capsys):
+def test_the_same_command_once_more_shows_the_results_of_a_finished_run_and_does_nothing(values, tmp_path, capsys):
     first = train(make_settings(values))
-    before = weights(tmp_path / "out")
-    second = train(make_settings({**values, "resume": True}))
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")}
+    shown = capsys.readouterr().out
+    assert train(make_settings(values)) == first
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("*")} == before
+    again = capsys.readouterr().out
+    assert f"{tmp_path / 'out'} holds this run, finished" in again
+    assert again.splitlines()[-4:] == shown.splitlines()[-5:-1], "figures and signatures"
+
+
+def test_a_run_stopped_while_it_wrote_its_results_trains_no_more(values, tmp_path, capsys):
+    first = train(make_settings(values))
+    path = tmp_path / "out" / "model.safetensors"
+    before = path.read_bytes()
+    (tmp_path / "out" / "results.json").unlink()
+    path.write_bytes(before[:1000])
+    second = train(make_settings(values))
     assert "nothing is left to train" in capsys.readouterr().out
-    assert_same(before, weights(tmp_path / "out"))
+    assert path.read_bytes() == before
     assert second["test"] == first["test"] and second["steps"] == first["steps"]
     assert second["target_tokens"] == first["target_tokens"]
 
@@ -226,7 +241,7 @@ def test_early_stopping_counts_evaluations(values, tmp_path, capsys):
     results = train(make_settings(values))
     assert results["steps"] == 6, "the first evaluation is the best, two more are not better"
     assert "stopping early" in capsys.readouterr().out
-    again = train(make_settings({**values, "resume": True}))
+    again = train(make_settings(values))
     assert again["steps"] == 6
 
 
@@ -308,7 +323,7 @@ def test_other_rows_are_not_mixed_into_a_run(values, tmp_path):
     train(make_settings({**values, "max_steps": 2}))
     rows.write_text("".join(reversed(rows.read_text().splitlines(keepends=True))))
     with pytest.raises(ValueError, match="training rows are not those"):
-        train(make_settings({**values, "resume": True}))
+        train(make_settings(values))
 
 
 def test_bf16_trains_and_the_saved_model_is_in_full_precision(values, tmp_path):

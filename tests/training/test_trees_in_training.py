@@ -104,7 +104,7 @@ def test_a_run_with_trees_resumed_equals_one_never_stopped(tree_values, tmp_path
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     train(make_settings({**shared, "output_dir": str(whole)}))
     train(make_settings({**shared, "output_dir": str(parts), "max_steps": 4}))
-    train(make_settings({**shared, "output_dir": str(parts), "resume": True}))
+    train(make_settings({**shared, "output_dir": str(parts)}))
     first, second = (load_file(folder / "checkpoint-8" / "model.safetensors") for folder in (whole, parts))
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
@@ -120,7 +120,7 @@ def test_other_trees_of_the_same_words_are_other_training_rows(tree_values, tmp_
         row["head"] = ["0", "1", "1"][: len(row["words"])]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(ValueError, match="training rows are not those"):
-        train(make_settings({**values, "resume": True}))
+        train(make_settings(values))
 
 
 def test_rows_without_trees_have_the_digest_of_their_ids_alone():
@@ -136,7 +136,7 @@ def test_a_run_begun_before_a_setting_existed_is_resumed(values, tmp_path):
     for name in ("syntax", "syntax_column", "syntax_language", "position_shift", "share_layers"):
         del kept["settings"][name]
     path.write_text(json.dumps(kept))
-    assert train(make_settings({**values, "max_steps": 4, "resume": True}))["steps"] == 4
+    assert train(make_settings({**values, "max_steps": 4}))["steps"] == 4
 
 
 def test_evaluation_takes_trees_from_another_column(tree_values, tmp_path):
