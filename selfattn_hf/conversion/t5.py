@@ -82,5 +82,5 @@ T5 = Family(
     equal=(),
     names=NAMES,
     changes=((r"(shared|embed_tokens|lm_head)\.weight$", scaled_table), (r"\.q_proj\.", scaled_queries)),
-    training_only={"dropout_rate": INNER_DROPOUT},
+    training_only={"dropout_rate": f"{INNER_DROPOUT} and after the last norm"},
 )

@@ -171,7 +171,7 @@ def test_rates_of_training_are_carried_over_and_what_is_not_is_named(make_source
     assert "encoder layers left out at random (0.05)" in str(report)
     ours, report = convert(make_source("t5", dropout_rate=0.25), return_report=True)
     assert (ours.config.dropout, ours.config.attention_dropout) == (0.25, 0.25)
-    assert report.training_only == {"dropout inside the feed-forward": 0.25}
+    assert report.training_only == {"dropout inside the feed-forward and after the last norm": 0.25}
 
 
 MISTAKES = [
