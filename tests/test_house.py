@@ -20,12 +20,14 @@ MAX_LINES = 350
 
 # The suitcase: a file imports from lower floors only.
 FLOORS = {
-    "switches": 0,
+    "fields": 0,
     "trees": 0,
     "masking": 0,
     "loss": 0,
     "attend": 0,
-    "configuration_selfattn": 1,
+    "sizes": 1,
+    "switches": 1,
+    "configuration_selfattn": 2,
     "contracts": 1,
     "recurrence": 2,
     "window": 2,
@@ -36,6 +38,7 @@ FLOORS = {
     "positions_embed": 2,
     "positions_affinity": 3,
     "positions": 4,
+    "folders": 3,
     "layers": 3,
     "pretrained": 5,
     "stacks": 6,
@@ -53,8 +56,9 @@ ROOMS = {
     "conversion": {"conversion"},
     "insight": {"data", "inference", "insight"},
 }
-# huggingface_hub is a part of transformers: `@strict`, by which transformers itself declares its configs, lives there.
-TRAVELS = {"torch", "transformers", "huggingface_hub"} | set(sys.stdlib_module_names)
+# huggingface_hub and safetensors are parts of transformers: `@strict`, by which it declares its own configs, lives in the
+# one, and the other reads its weights.
+TRAVELS = {"torch", "transformers", "huggingface_hub", "safetensors"} | set(sys.stdlib_module_names)
 
 
 def imports(source):

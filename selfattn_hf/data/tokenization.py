@@ -84,6 +84,18 @@ class Tokenizers:
             if number != tokenizer.mask_token_id
         )
 
+    def check_fit(self, rows: int) -> None:
+        """Refuse an embedding table that does not `fit`.
+
+        Raises:
+            ValueError: with both numbers.
+        """
+        if not self.fit(rows):
+            raise ValueError(
+                f"The model must know every token of its tokenizer: it has {rows}, the tokenizer {self.vocab_size}. Load "
+                "the tokenizer that the model was trained with."
+            )
+
     def special_ids(self) -> dict[str, int | None]:
         """The special ids that a model's config needs; decoding starts with the first token, else with padding."""
         bos = self.target.bos_token_id
@@ -117,11 +129,17 @@ def load_tokenizers(folder_or_id: str | Path, *, revision: str | None = None) ->
 
     Raises:
         FileNotFoundError: if a folder has no tokenizer.
-        ValueError: if a tokenizer has no padding or end token, or needs a package that is not installed.
+        ValueError: if a tokenizer cannot be read, has no padding or end token, needs a package that is not installed, or
+            names a place for the target's that is not in its folder.
     """
     source = _load(str(folder_or_id), revision)
     marks = source.init_kwargs
     subfolder = marks.get(TARGET_FOLDER)
+    if subfolder not in (None, TARGET_FOLDER):
+        raise ValueError(
+            f"the tokenizer of {folder_or_id} says {TARGET_FOLDER}={subfolder!r}, and the target's tokenizer lies in "
+            f"{TARGET_FOLDER}/ beside it or nowhere. Save both by Tokenizers.save()."
+        )
     target = source if subfolder is None else _load(str(folder_or_id), revision, subfolder)
     syntax = Syntax(marks[SYNTAX], marks.get(SYNTAX_LANGUAGE, Syntax.language)) if SYNTAX in marks else None
     return Tokenizers(source, target, syntax)
@@ -138,6 +156,14 @@ def _load(name: str, revision: str | None, subfolder: str = "") -> PreTrainedTok
     except ImportError as error:  # Marian's, for one, needs sentencepiece
         needs = " ".join(str(error).split())
         raise ValueError(f"the tokenizer of {name} needs a package that is not installed. {needs}") from error
+    except OSError:
+        raise
+    except Exception as error:  # the library tokenizers knows no other kind
+        said = " ".join(str(error).split())
+        raise ValueError(
+            f"the tokenizer of {name} cannot be read from tokenizer.json and tokenizer_config.json ({said:.300}). "
+            "Download or save it again."
+        ) from error
 
 
 def train_tokenizers(settings: DataSettings, train: Dataset) -> Tokenizers:

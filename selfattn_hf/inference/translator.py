@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, overload
 
 import torch
-from transformers import AutoModelForSeq2SeqLM, GenerationConfig
+from transformers import GenerationConfig
 
+from selfattn_hf import SelfAttnConfig, SelfAttnForConditionalGeneration
 from selfattn_hf.data import Tokenizers, load_tokenizers
-from selfattn_hf.model import SelfAttnForConditionalGeneration
 
 from .sources import Row, Sources, TextError, pairs
 
@@ -44,11 +44,7 @@ class Translator:
     """
 
     def __init__(self, model: SelfAttnForConditionalGeneration, tokenizers: Tokenizers) -> None:
-        if not tokenizers.fit(model.config.vocab_size):
-            raise ValueError(
-                f"The model must know every token of its tokenizer: it has {model.config.vocab_size}, the tokenizer "
-                f"{tokenizers.vocab_size}. Load the tokenizer that the model was trained with."
-            )
+        tokenizers.check_fit(model.config.vocab_size)
         self.model = model.eval()
         self.tokenizers = tokenizers
         self._sources = Sources(tokenizers, model.config)
@@ -76,14 +72,18 @@ class Translator:
             dtype: number format of the weights, such as "bfloat16"; None: as saved.
 
         Raises:
-            ValueError: for a dtype or device that torch does not know, or a tokenizer that is not the model's.
+            ValueError: for a dtype or device that torch does not know, a folder that is not whole or of another model,
+                or a tokenizer that is not the model's.
             OSError: where nothing can be loaded from.
         """
         device = _device(device)
         if isinstance(dtype, str) and not isinstance(getattr(torch, dtype, None), torch.dtype):
             raise ValueError(f"dtype is a number format of torch, such as float32 or bfloat16, got {dtype!r}.")
+        config = SelfAttnConfig.from_pretrained(folder_or_id, revision=revision)
         tokenizers = load_tokenizers(folder_or_id, revision=revision)
-        model = AutoModelForSeq2SeqLM.from_pretrained(folder_or_id, revision=revision, dtype=dtype or "auto")
+        model = SelfAttnForConditionalGeneration.load_trained(
+            folder_or_id, revision=revision, config=config, dtype=dtype or "auto"
+        )
         return cls(model.to(device), tokenizers)
 
     @overload

@@ -1,18 +1,19 @@
-"""Chapter 0 of 8: the switches. Before: switches.py (what is legal). Next: contracts.py.
+"""Chapter 0 of 8, its end: the switches. Before: switches.py (what is legal). Next: contracts.py.
 
 Every building block of the encoder-decoder is one field of `SelfAttnConfig`. A value that would do nothing, or two
 values that cannot work together, are refused when the config is built.
 """
 
 import copy
-import difflib
 from typing import Any, Literal, get_args
 
 from huggingface_hub.dataclasses import strict
 from transformers import GenerationConfig, PreTrainedConfig
 from transformers.utils import logging
 
-from .switches import Mixer, Position, TreePosition, check_sizes, check_switches, idle_fields
+from .fields import check_common, in_one_sentence, near
+from .sizes import check_parameters, check_sizes
+from .switches import Mixer, Position, TreePosition, check_switches, idle_fields
 
 logger = logging.get_logger(__name__)
 
@@ -32,12 +33,13 @@ AUTO_MAP = {
 }
 
 
+@in_one_sentence
 @strict
 class SelfAttnConfig(PreTrainedConfig):
     """Configuration of an encoder-decoder whose building blocks are switches.
 
-    Every field is described below it. Unknown fields, illegal pairs and values that would do nothing raise
-    `ValueError`; values of a wrong type raise huggingface_hub's `StrictDataclassFieldValidationError`.
+    Every field is described below it. Unknown fields, values of a wrong type, illegal pairs and values that would do
+    nothing raise `ValueError`.
 
     Example:
         >>> config = SelfAttnConfig(encoder_mixer="rnn", encoder_position_encoding="none", position_encoding="rope")
@@ -145,6 +147,7 @@ class SelfAttnConfig(PreTrainedConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         self._refuse_unknown(kwargs)
+        check_common({**vars(self), **kwargs})
         if not self.future_mask:
             self.use_cache = False
         super().__post_init__(**kwargs)
@@ -153,8 +156,42 @@ class SelfAttnConfig(PreTrainedConfig):
         self.validate_switches()
 
     @classmethod
+    def get_config_dict(cls, pretrained_model_name_or_path: Any, **kwargs: Any) -> Any:
+        """The content of a config.json, which must be of a model of ours.
+
+        Raises:
+            ValueError: naming what it is instead.
+            OSError: where there is none, or no JSON in it.
+        """
+        name = pretrained_model_name_or_path
+        try:
+            content, rest = super().get_config_dict(name, **kwargs)
+        except (ValueError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(
+                f"the config.json of {name} cannot be read ({error}). Download or save it again."
+            ) from error
+        kind = content.get("model_type") if isinstance(content, dict) else None
+        if kind != cls.model_type:
+            raise ValueError(
+                f"the config.json of {name} says model_type={kind!r}, and {cls.model_type!r} is needed. Name a model "
+                "of this package; its convert() makes one of a BART, mBART, Pegasus, Marian, T5 or mT5."
+            )
+        return content, rest
+
+    @classmethod
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
-        """A config from a dictionary, with fields to override; all of them are checked together."""
+        """A config from a dictionary, with fields to override; all of them are checked together.
+
+        Raises:
+            ValueError: as for a new one, and for attention whose code would have to be fetched: a file must not ask
+                for it, a call may.
+        """
+        asked = config_dict.get("attn_implementation")
+        if asked is not None and not str(asked).isidentifier():
+            raise ValueError(
+                f"a saved config does not choose code to fetch, got attn_implementation={asked!r:.80}. Take it out of "
+                "config.json, and give attn_implementation to from_pretrained() where you want it."
+            )
         overrides = {name: kwargs.pop(name) for name in list(kwargs) if name in cls.__dataclass_fields__}
         return super().from_dict({**config_dict, **overrides}, **kwargs)
 
@@ -228,8 +265,9 @@ class SelfAttnConfig(PreTrainedConfig):
         super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
 
     def validate_sizes(self) -> None:
-        """Check sizes, rates and token ids; see `switches.check_sizes`."""
+        """Check sizes, alone and together, rates and token ids; see `sizes.py`."""
         check_sizes(self)
+        check_parameters(self)
 
     def validate_switches(self) -> None:
         """Check that every switch does something and that all fit together; see `switches.check_switches`."""
@@ -258,9 +296,8 @@ class SelfAttnConfig(PreTrainedConfig):
                     f"{name} belongs to decoding, not to the model, got {name}={given[name]!r}. Give it to "
                     "generate() or to a GenerationConfig."
                 )
-            near = difflib.get_close_matches(name, fields, n=1)
-            hint = f"Did you mean {near[0]}?" if near else "Leave it out."
-            raise ValueError(f"SelfAttnConfig has no field {name}, got {name}={given[name]!r}. {hint}")
+            hint = near(name, fields) or " Leave it out."
+            raise ValueError(f"SelfAttnConfig has no field {name}, got {name}={given[name]!r:.80}.{hint}")
 
 
 # What transformers adds to a config of its own accord when it saves, loads or quantises one.

@@ -4,18 +4,55 @@ transformers' `generate` writes with every model that has a head over the vocabu
 decoders remember.
 """
 
+import json
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 from transformers import GenerationConfig
 from transformers.cache_utils import DynamicLayer
+from transformers.utils import cached_file
 
+from .configuration_selfattn import SelfAttnConfig
+from .fields import near, refuse_unless
+from .folders import WeightsError
 from .layers import DecoderCache, make_cache
 from .pretrained import SelfAttnPreTrainedModel
+
+MOST_BEAMS = 1000
+MOST_NEW_TOKENS = 100_000
+_FILE = "generation_config.json"
 
 
 class SelfAttnGenerator(SelfAttnPreTrainedModel):
     """What models that generate share; they inherit from transformers' `GenerationMixin` as well."""
+
+    @classmethod
+    def load_trained(cls, folder_or_id: str | Path, *, revision: str | None = None, **options: Any) -> Any:
+        """As `from_pretrained`, for a model that is used as it is: no part of it may be new.
+
+        Args:
+            folder_or_id: a saved folder, or a name on the Hub.
+            revision: commit, tag or branch on the Hub.
+            **options: as for `from_pretrained`; without `config` the folder's own is loaded first.
+
+        Raises:
+            ValueError: for a model of another kind, weights that are missing or do not fit, and a saved way of writing
+                that is none.
+            OSError: where there is nothing to load.
+        """
+        config = options.pop("config", None) or SelfAttnConfig.from_pretrained(folder_or_id, revision=revision)
+        _check_json(folder_or_id, revision)
+        model, report = cls.from_pretrained(
+            folder_or_id, config=config, revision=revision, output_loading_info=True, **options
+        )
+        if missing := sorted(report["missing_keys"]):
+            raise WeightsError(
+                f"{folder_or_id} has no weights for {', '.join(missing[:5])}, so that a {cls.__name__} would say what "
+                f"chance says. It was saved by: {', '.join(config.architectures or ['unknown'])}. Train it first."
+            )
+        check_generation(model.generation_config, model.config)
+        return model
 
     @staticmethod
     def create_masks_for_generate(*, attention_mask: Tensor | None, **kwargs: Any) -> Tensor | None:
@@ -41,3 +78,42 @@ class SelfAttnGenerator(SelfAttnPreTrainedModel):
                 f"decoder_mixer={self.config.decoder_mixer!r} remembers something else. Leave cache_implementation out."
             )
         super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
+
+
+def check_generation(how: GenerationConfig, config: SelfAttnConfig) -> None:
+    """Refuse a way of writing that is none, or has no end.
+
+    Raises:
+        ValueError: naming the field of the generation config, the rule and what was given.
+    """
+    known = set(vars(GenerationConfig()))
+    for name in vars(how):
+        refuse_unless(
+            name in known or name.startswith("_"),
+            f"a generation config has no field {name}, got {name}={getattr(how, name)!r:.80}.{near(name, known)}"
+            " Leave it out",
+        )
+    places = config.known_places("decoder") or MOST_NEW_TOKENS
+    for name, most in (("num_beams", MOST_BEAMS), ("num_return_sequences", MOST_BEAMS), ("max_new_tokens", places)):
+        given = getattr(how, name)
+        refuse_unless(
+            given is None or (type(given) is int and 1 <= given <= most),
+            f"{name} is a whole number from 1 to {most}, got {given!r:.80}. Set it in {_FILE}",
+        )
+    for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"):
+        given = getattr(how, name)
+        for token in given if isinstance(given, list) else [given]:
+            refuse_unless(
+                token is None or (type(token) is int and 0 <= token < config.vocab_size),
+                f"{name} is a token from 0 to {config.vocab_size - 1}, got {token!r:.80}. Set it in {_FILE}",
+            )
+
+
+def _check_json(folder_or_id: str | Path, revision: str | None) -> None:
+    """Refuse a generation config that cannot be read: transformers takes it for one that is not there."""
+    path = cached_file(str(folder_or_id), _FILE, _raise_exceptions_for_missing_entries=False, revision=revision)
+    try:
+        content = {} if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no JSON ({error}). Download or save it again.") from error
+    refuse_unless(isinstance(content, dict), f"{path} must be a dictionary. Download or save it again")

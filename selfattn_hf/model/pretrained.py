@@ -1,8 +1,9 @@
-"""Chapter 7 of 8, continued: what all models share. Before: positions.py. Next: stacks.py.
+"""Chapter 7 of 8, continued: what all models share. Before: folders.py. Next: stacks.py.
 
-Fresh weights, saving, tables of embeddings, and what transformers wants to know of a model.
+Fresh weights, loading and saving, tables of embeddings, and what transformers wants to know of a model.
 """
 
+from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
@@ -12,6 +13,7 @@ from transformers import initialization as init
 
 from .configuration_selfattn import SelfAttnConfig
 from .contracts import PositionalEncoding
+from .folders import check_files, check_fit, read_heads
 from .positions import POSITIONS
 from .switches import sides_of
 
@@ -53,6 +55,36 @@ class SelfAttnPreTrainedModel(PreTrainedModel):
         config.validate_sizes()
         config.validate_switches()
         super().__init__(config, *args, **kwargs)
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """As transformers', from safetensors alone, and only where every weight of the base model is there and fits.
+
+        A head may be new on a model that was saved without it; transformers warns that it is to be trained.
+
+        Raises:
+            WeightsError: for weights of another model or format, before memory is taken for them; a ValueError.
+            OSError: where there are no weights.
+        """
+        if kwargs.setdefault("use_safetensors", True) is not True:
+            raise ValueError(
+                "weights are read from safetensors alone, and a pickle may run code, got "
+                f"use_safetensors={kwargs['use_safetensors']}. Leave it out."
+            )
+        if kwargs.get("key_mapping"):
+            raise ValueError("key_mapping renames weights, and these models know no other names. Leave it out.")
+        name = pretrained_model_name_or_path
+        if name is not None and (folder := Path(name) / kwargs.get("subfolder", "")).is_dir():
+            check_files(folder, kwargs.get("variant"), kwargs.get("config"))
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+
+    @staticmethod
+    def _load_pretrained_model(model: Any, state_dict: Any, checkpoint_files: Any, load_config: Any, *more: Any) -> Any:
+        """The last step before memory is taken: transformers has found the files, and the model has shapes alone."""
+        if state_dict is None and not load_config.is_quantized:
+            where = str(load_config.pretrained_model_name_or_path)
+            check_fit(model, read_heads(checkpoint_files), where, load_config.ignore_mismatched_sizes)
+        return PreTrainedModel._load_pretrained_model(model, state_dict, checkpoint_files, load_config, *more)
 
     @property
     def _mixers(self) -> set[str]:

@@ -1,10 +1,12 @@
-"""Chapter 0 of 8: which values are legal, and which go together. Next: configuration_selfattn.py.
+"""Chapter 0 of 8, continued: what is legal, and what goes together. Before: sizes.py. Next: configuration_selfattn.py.
 
 A switch that would do nothing is refused, in one sentence that names the field, the rule, what was given and what to
 do. A new part is one word in one of the groups below.
 """
 
 from typing import Any, Literal, get_args
+
+from .fields import refuse_unless
 
 # Mixers that compare tokens with each other and so have affinities that a position can act on; then all mixers.
 AffinityMixer = Literal["self_attention", "local_attention"]
@@ -23,47 +25,6 @@ WITH_WAVES = ("sinusoidal", "tree_depth", "tree_path")
 WITH_FURTHEST = ("shaw", "t5", "fire", "tree_relative")
 
 
-def check_sizes(config: Any) -> None:
-    """Check sizes, rates and token ids.
-
-    Raises:
-        ValueError: naming the field, the rule, what was given and what to do.
-    """
-    for name in ("vocab_size", "hidden_size", "encoder_layers", "decoder_layers", "num_attention_heads",
-                 "intermediate_size", "max_position_embeddings", "window_radius",
-                 "relative_max_distance", "relative_num_buckets"):  # fmt: skip
-        given = getattr(config, name)
-        _check(given >= 1, f"{name} is a size and starts at 1, got {given}")
-    _check(config.position_shift >= 0, f"position_shift is a number of places from 0 on, got {config.position_shift}")
-    for name in ("dropout", "attention_dropout"):
-        rate = getattr(config, name)
-        _check(0 <= rate < 1, f"{name} is a rate from 0 to below 1, got {rate}")
-    _check(config.rope_theta > 1, f"rope_theta is a base above 1, got {config.rope_theta}")
-    _check(config.norm_eps > 0, f"norm_eps is a small number above 0, got {config.norm_eps}")
-    _check(
-        config.initializer_range is None or config.initializer_range > 0,
-        f"initializer_range is a standard deviation above 0, or None for Glorot's, got {config.initializer_range}",
-    )
-    _check(
-        config.head_dim is not None or config.hidden_size % config.num_attention_heads == 0,
-        f"num_attention_heads must divide hidden_size, got {config.num_attention_heads} heads for a width of "
-        f"{config.hidden_size}. Choose one of: {_divisors(config.hidden_size)}; or set head_dim",
-    )
-    _check(
-        config.head_dim is None or config.head_dim >= 1,
-        f"head_dim is a size and starts at 1, or None for hidden_size / num_attention_heads, got {config.head_dim}",
-    )
-    for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"):
-        given = getattr(config, name)
-        _check(given != [], f"{name} names one id or several, got an empty list. Leave it out, or give None")
-        for token in given if isinstance(given, list) else [given]:
-            _check(
-                token is None or 0 <= token < config.vocab_size,
-                f"{name} must name a row of the embedding table, 0 to {config.vocab_size - 1}, got {token}. "
-                "Set it, or vocab_size, to what the tokenizer has",
-            )
-
-
 def check_switches(config: Any) -> None:
     """Check that every switch does something and that all of them fit together.
 
@@ -78,11 +39,11 @@ def check_switches(config: Any) -> None:
     has = "; ".join(f"the {side} has {_words(config.mixers_of(side), config.positions_of(side))}" for side in sides)
     for name, where in idle_fields(config).items():
         given = getattr(config, name)
-        _check(
+        refuse_unless(
             given == type(config).__dataclass_fields__[name].default,
             f"{name}={given!r} would do nothing: it needs {where}, and {has}. Leave {name} out, or choose {where}",
         )
-    _check(
+    refuse_unless(
         config.future_mask or not config.use_cache,
         "use_cache needs future_mask: what a token that sees the future computed is wrong one step later. "
         "Set use_cache to false",
@@ -93,19 +54,19 @@ def _check_lists(config: Any, side: str) -> None:
     """A list of mixers has one for each layer; a list of encodings has several different ones."""
     mixers, depth = getattr(config, f"{side}_mixer"), getattr(config, f"{side}_layers")
     if isinstance(mixers, list):
-        _check(
+        refuse_unless(
             len(mixers) == depth,
             f"a list of mixers names one for each layer, and {side}_layers={depth}, got {side}_mixer={mixers}. Name "
             f"{depth}, or one word for all layers",
         )
-        _check(
+        refuse_unless(
             not config.share_layers,
             f"share_layers=True applies one layer again and again, so {side}_mixer is one word, got {mixers}",
         )
     for name in (f"{side}_position_encoding", "position_encoding"):
         positions = getattr(config, name)
         if isinstance(positions, list):
-            _check(
+            refuse_unless(
                 len(positions) == len(set(positions)) > 0 and ("none" not in positions or len(positions) == 1),
                 f"a list of encodings names different ones, and none stands alone, got {name}={positions}",
             )
@@ -115,19 +76,19 @@ def _check_side(config: Any, side: str) -> None:
     mixers = list(dict.fromkeys(config.mixers_of(side)))
     shown = mixers[0] if len(mixers) == 1 else mixers
     for position in config.positions_of(side):
-        _check(
+        refuse_unless(
             side == "encoder" or position not in get_args(TreePosition),
             f"{side}_position_encoding={position!r} reads the tree of a whole sentence, and a decoder writes word by "
             f"word. Set decoder_position_encoding to one without tree_",
         )
-        _check(
+        refuse_unless(
             position not in get_args(AffinityPosition) or bool(set(mixers) & set(get_args(AffinityMixer))),
             f"{side}_position_encoding={position!r} acts on the affinities of an attention, and "
             f"{side}_mixer={shown!r} has none. Set {side}_position_encoding to one of: "
             f"none, {', '.join(_legal_without_affinities(side))}; or {side}_mixer to one of: "
             f"{', '.join(get_args(AffinityMixer))}",
         )
-    _check(
+    refuse_unless(
         "rnn" not in mixers or not (side == "encoder" or not config.future_mask) or config.hidden_size % 2 == 0,
         f"hidden_size must be even where {side}_mixer='rnn' reads in both directions, got {config.hidden_size}",
     )
@@ -135,28 +96,28 @@ def _check_side(config: Any, side: str) -> None:
 
 def _check_positions(config: Any, positions: set[str]) -> None:
     heads, width = config.num_attention_heads, config.head_width
-    _check(
+    refuse_unless(
         "rope" not in positions or width % 2 == 0,
         "position_encoding='rope' turns pairs of dimensions, so the width of a head must be even, "
         f"got {width} (hidden_size={config.hidden_size}, num_attention_heads={heads}, head_dim={config.head_dim})",
     )
     for name in sorted(positions & {*WITH_WAVES, "transformer_xl"}):
-        _check(
+        refuse_unless(
             config.hidden_size % 2 == 0,
             f"position_encoding={name!r} has a sine and a cosine per wave, so hidden_size must be even, "
             f"got {config.hidden_size}",
         )
-    _check(
+    refuse_unless(
         "t5" not in positions or config.relative_max_distance > config.relative_num_buckets // 2,
         "relative_max_distance must be above relative_num_buckets / 2 for position_encoding='t5', "
         f"got {config.relative_max_distance} and {config.relative_num_buckets}",
     )
-    _check(
+    refuse_unless(
         "t5" not in positions or config.relative_num_buckets % 4 == 0,
         "relative_num_buckets must be a multiple of 4 for position_encoding='t5' (two directions, near and far), "
         f"got {config.relative_num_buckets}",
     )
-    _check(
+    refuse_unless(
         config.attention_score not in ("dot", "general") or heads * width == config.hidden_size,
         f"attention_score={config.attention_score!r} compares with the encoder's states as they are, so "
         f"num_attention_heads * head_dim must be hidden_size={config.hidden_size}, got {heads} * {width}",
@@ -211,12 +172,3 @@ def _words(mixers: list[str], positions: list[str]) -> str:
 
 def _or(names: tuple[str, ...]) -> str:
     return " or ".join(repr(name) for name in names)
-
-
-def _check(holds: bool, message: str) -> None:
-    if not holds:
-        raise ValueError(f"{message}.")
-
-
-def _divisors(number: int) -> str:
-    return ", ".join(str(n) for n in range(1, number + 1) if number % n == 0)

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForSeq2SeqLM, GenerationConfig, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 from transformers.utils import cached_file
 
+from selfattn_hf import SelfAttnConfig, SelfAttnForConditionalGeneration
 from selfattn_hf.data import DataSettings, load_splits, load_tokenizers
 
 from .arguments import TRAINING_DEFAULTS
 from .building import check_lengths
 from .evaluation import Evaluator
-from .fields import near_name, read_typed
+from .fields import check_value, near_name, read_typed
 from .metrics import signatures
 from .preparing import prepare_splits
 from .progress import quiet_libraries, say
@@ -67,12 +68,14 @@ def evaluate(model: str, overrides: Mapping[str, str | bool] | None = None) -> d
     if output is not None and not output.absolute().parent.is_dir():
         raise ValueError(f"output={output}: {output.absolute().parent} is no folder. Make it first.")
     with quiet_libraries():
+        config = SelfAttnConfig.from_pretrained(model)
         saved = _saved_settings(model)
         data = _data_settings(model, saved, given)
         run = RunSettings(**{name: given[name] for name in _RUN if name in given and name != "length_penalty"})
         tokenizers = load_tokenizers(model)
-        network = AutoModelForSeq2SeqLM.from_pretrained(model)
-        check_trees(network.config, data.syntax)
+        tokenizers.check_fit(config.vocab_size)
+        network = SelfAttnForConditionalGeneration.load_trained(model, config=config)
+        check_trees(config, data.syntax)
         network = network.to("cuda" if torch.cuda.is_available() else "cpu")
         generation = _generation(network, given)
         wanted = ("test",) if data.test_split is not None else ("test", "validation")
@@ -113,9 +116,18 @@ def evaluate(model: str, overrides: Mapping[str, str | bool] | None = None) -> d
 
 
 def _saved_settings(model: str) -> dict[str, Any]:
-    """The `settings.yaml` beside the model; empty where there is none."""
+    """The `settings.yaml` beside the model, of which the data settings and `metric` matter; empty where there is none.
+
+    Raises:
+        ValueError: naming file and setting, for a value of a wrong type.
+    """
     path = cached_file(model, SETTINGS_FILE, _raise_exceptions_for_missing_entries=False)
-    return {} if path is None else read_yaml(path)
+    saved = {} if path is None else read_yaml(path)
+    types = {**DATA_TYPES, "metric": RUN_TYPES["metric"]}
+    try:
+        return {name: check_value(name, saved[name], types[name]) for name in types if name in saved}
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _data_settings(model: str, saved: Mapping[str, Any], given: Mapping[str, Any]) -> DataSettings:
