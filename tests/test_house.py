@@ -56,8 +56,8 @@ ROOMS = {
     "conversion": {"conversion"},
     "insight": {"data", "inference", "insight"},
 }
-# huggingface_hub and safetensors are parts of transformers: `@strict`, by which it declares its own configs, lives in the
-# one, and the other reads its weights.
+# huggingface_hub and safetensors are parts of transformers: `@strict`, by which it declares its own configs, lives in
+# the one, and the other reads its weights.
 TRAVELS = {"torch", "transformers", "huggingface_hub", "safetensors"} | set(sys.stdlib_module_names)
 
 
