@@ -34,7 +34,7 @@ def check_sizes(config: Any) -> None:
         rate = getattr(config, name)
         refuse_unless(0 <= rate < 1, f"{name} is a rate from 0 to below 1, got {rate}")
     refuse_unless(1 < config.rope_theta < float("inf"), f"rope_theta is a base above 1, got {config.rope_theta}")
-    refuse_unless(0 < config.norm_eps < 1, f"norm_eps is a number above 0 and below 1, got {config.norm_eps}")
+    refuse_unless(0 < config.norm_eps <= 1, f"norm_eps is a number above 0 and at most 1, got {config.norm_eps}")
     std = config.initializer_range
     refuse_unless(
         std is None or 0 < std < float("inf"),

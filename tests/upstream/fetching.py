@@ -55,9 +55,9 @@ def fetch(cache: Path, version: str = transformers.__version__) -> Path:
         return folder
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        wanted = ["--no-binary", "transformers", "--no-deps", f"transformers=={version}"]
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--retries", "1", "--dest", scratch, *wanted]
-        done = subprocess.run(pip, capture_output=True, text=True)
+        how = "--quiet --timeout 15 --retries 1 --no-binary transformers --no-deps".split()
+        command = [sys.executable, "-m", "pip", "download", *how, "--dest", scratch, f"transformers=={version}"]
+        done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             said = done.stderr.strip().splitlines() or [f"status {done.returncode}"]
             raise OSError(f"pip got no source distribution of transformers {version}: {said[-1]}")
