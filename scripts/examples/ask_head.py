@@ -1,6 +1,6 @@
 """Ask a head that train_head.py saved. transformers is enough: the code of the model travels in its folder.
 
-ask_head.py FOLDER "American forces killed him ."                         tags, or the kind of text
+ask_head.py FOLDER "American forces killed him ."                         tags, or a label
 ask_head.py FOLDER "American forces killed him ." "subject of killed"     the answer to a question
 ask_head.py FOLDER "A man"                                                how the text goes on
 """
@@ -21,7 +21,7 @@ def tags(model: Any, tokenizer: Any, words: list[str], question: list[str]) -> s
     return " ".join(f"{word}/{model.config.id2label[labels[place]]}" for word, place in zip(words, first, strict=True))
 
 
-def kind(model: Any, tokenizer: Any, words: list[str], question: list[str]) -> str:
+def label(model: Any, tokenizer: Any, words: list[str], question: list[str]) -> str:
     """The likeliest label, and how likely it is."""
     shares = model(**tokenizer(" ".join(words), return_tensors="pt")).logits[0].softmax(-1)
     return f"{model.config.id2label[int(shares.argmax())]} ({shares.max():.0%})"
@@ -46,7 +46,7 @@ def goes_on(model: Any, tokenizer: Any, words: list[str], question: list[str]) -
 # Class -> its Auto class, and how it answers.
 HEADS: dict[str, tuple[str, Answer]] = {
     "SelfAttnForTokenClassification": ("AutoModelForTokenClassification", tags),
-    "SelfAttnForSequenceClassification": ("AutoModelForSequenceClassification", kind),
+    "SelfAttnForSequenceClassification": ("AutoModelForSequenceClassification", label),
     "SelfAttnForQuestionAnswering": ("AutoModelForQuestionAnswering", span),
     "SelfAttnForCausalLM": ("AutoModelForCausalLM", goes_on),
 }

@@ -24,6 +24,8 @@ Splits = dict[str, list[Row]]
 IGNORED = -100  # the label that does not count
 PADDING = {"input_ids": 0, "attention_mask": 0, "labels": IGNORED, "syntax_heads": NO_NODE, "syntax_nodes": NO_NODE}
 PARTS = {"train": "train", "validation": "dev", "test": "test"}  # as the files of a treebank call them
+FINITE = {"VBD": "past", "VBZ": "present", "VBP": "present", "MD": "modal"}
+TIMES = ["past", "present", "modal", "order", "none"]
 ASKED = {"nsubj": "subject", "obj": "object"}
 
 
@@ -115,30 +117,25 @@ def tokens(options: Namespace) -> Task:
 
 
 def sequence(options: Namespace) -> Task:
-    """Where a sentence was written: the name of its kind of text stands at the start of its number."""
+    """The time of the main clause. Which words there are does not say it: a sentence has verbs of many clauses."""
     splits = treebank(options)
     tokenizer = trained_tokenizer((" ".join(row["tokens"]) for row in splits["train"]), options)
 
-    def kind_of(row: Row) -> str:
-        return str(row["sent_id"]).split("-")[0]
-
-    kinds = sorted({kind_of(row) for row in chain(*splits.values())})
-
     def features(row: Row) -> Row:
-        return {**tokenizer(" ".join(row["tokens"])), "labels": kinds.index(kind_of(row))}
+        return {**tokenizer(" ".join(row["tokens"])), "labels": TIMES.index(time_of(row))}
 
-    words = {kind: Counter[str]() for kind in kinds}
+    words = {time: Counter[str]() for time in TIMES}
+    rows_of = Counter(time_of(row) for row in splits["train"])
     for row in splits["train"]:
-        words[kind_of(row)].update(row["tokens"])
-    rows_of = Counter(kind_of(row) for row in splits["train"])
+        words[time_of(row)].update(row["tokens"])
     known = len(set().union(*words.values()))
 
     def counting(row: Row) -> Iterator[bool]:
-        def score(kind: str) -> float:
-            total = words[kind].total() + known
-            return log(rows_of[kind]) + sum(log((words[kind][word] + 1) / total) for word in row["tokens"])
+        def score(time: str) -> float:
+            total = words[time].total() + known
+            return log(rows_of[time]) + sum(log((words[time][word] + 1) / total) for word in row["tokens"])
 
-        yield max(kinds, key=score) == kind_of(row)
+        yield max(rows_of, key=score) == time_of(row)
 
     return Task(
         auto=transformers.AutoModelForSequenceClassification,
@@ -147,8 +144,23 @@ def sequence(options: Namespace) -> Task:
         counting=shares(splits, counting),
         counted="words, by naive Bayes",
         example=[" ".join(splits["test"][0]["tokens"])],
-        switches={"id2label": dict(enumerate(kinds)), "encoder_position_encoding": "rope"},
+        switches={"id2label": dict(enumerate(TIMES)), "encoder_position_encoding": "rope"},
     )
+
+
+def time_of(row: Row) -> str:
+    """What the root of the tree says, or the auxiliary or copula that hangs on it, by their Penn tags."""
+    root = [int(head) for head in row["head"]].index(0)
+    below = [
+        (tag, relation.split(":")[0])
+        for head, relation, tag in zip(row["head"], row["deprel"], row["xpos"], strict=True)
+        if int(head) == root + 1
+    ]
+    verbs = [row["xpos"][root], *(tag for tag, relation in below if relation in ("aux", "cop"))]
+    finite = [FINITE[tag] for tag in verbs if tag in FINITE]
+    if finite:
+        return finite[0]
+    return "order" if "VB" in verbs and "mark" not in (relation for _, relation in below) else "none"
 
 
 def question(options: Namespace) -> Task:
@@ -267,13 +279,13 @@ def language(options: Namespace) -> Task:
 
 
 def treebank(options: Namespace) -> Splits:
-    """Split -> sentences: words, tags, heads, relations, number; from CoNLL-U files, or a data set of their columns."""
+    """Split -> sentences: words, tags, heads, relations; from CoNLL-U files, or a data set of their columns."""
     files = {split: sorted(Path(options.data).glob(f"*-{part}.conllu")) for split, part in PARTS.items()}
     if all(files.values()):
         loaded = {split: Dataset.from_list(list(read_conllu(found[0]))) for split, found in files.items()}
     else:
-        loaded = load_dataset(options.data).rename_column("idx", "sent_id")
-    columns = ["sent_id", "tokens", "upos", "head", "deprel"]
+        loaded = load_dataset(options.data)
+    columns = ["tokens", "upos", "xpos", "head", "deprel"]
     splits = {split: list(some(loaded[split], options).select_columns(columns)) for split in PARTS}
     tag = loaded["train"].features["upos"].feature
     if isinstance(tag, ClassLabel):

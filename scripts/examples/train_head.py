@@ -1,7 +1,7 @@
 """Train a head on a small task with transformers' own Trainer, save it, and ask it in a process without this package.
 
     train_head.py tokens   --data FOLDER   the part of speech of every word
-    train_head.py sequence --data FOLDER   where a sentence was written: in an email, a review, a weblog, ...
+    train_head.py sequence --data FOLDER   the time of the main clause: past, present, an order, ...
     train_head.py question --data FOLDER   the words that are the subject, or the object, of a verb
     train_head.py language --data FOLDER   the next token
 
@@ -125,7 +125,7 @@ def main(arguments: list[str]) -> None:
     task.tokenizer.save_pretrained(output)
     if options.task == "sequence":
         encoder = AutoModelForTextEncoding.from_pretrained(output)
-        print(f"test sentences whose nearest training sentence is of the same kind: {nearest(encoder, task):.2f}")
+        print(f"test sentences whose nearest training sentence has the same label: {nearest(encoder, task):.2f}")
     if not options.trees:
         ask = [sys.executable, "-I", str(Path(__file__).with_name("ask_head.py")), str(output), *task.example]
         subprocess.run(ask, check=True)

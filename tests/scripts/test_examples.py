@@ -21,10 +21,10 @@ AUTO = {
 }
 SMALL = {"steps": 2, "evaluations": 2, "batch": 4, "vocabulary": 270, "hidden_size": 16, "encoder_layers": 1,
          "decoder_layers": 1, "intermediate_size": 16}  # fmt: skip
-# Word, tag, head, relation.
-WORDS = [("The", "DET", 2, "det"), ("{}", "NOUN", 3, "nsubj"), ("{}", "VERB", 0, "root"), ("a", "DET", 5, "det"),
-         ("{}", "NOUN", 3, "obj"), ("who", "PRON", 7, "nsubj"), ("sleeps", "VERB", 5, "acl:relcl"),
-         (".", "PUNCT", 3, "punct")]  # fmt: skip
+# Word, two tags, head, relation.
+WORDS = [("The", "DET", "DT", 2, "det"), ("{}", "NOUN", "NN", 3, "nsubj"), ("{}", "VERB", "{}", 0, "root"),
+         ("a", "DET", "DT", 5, "det"), ("{}", "NOUN", "NN", 3, "obj"), ("who", "PRON", "WP", 7, "nsubj"),
+         ("slept", "VERB", "VBD", 5, "acl:relcl"), (".", "PUNCT", ".", 3, "punct")]  # fmt: skip
 
 
 def load(name):
@@ -41,15 +41,14 @@ def tasks():
 
 @pytest.fixture
 def treebank(tmp_path):
-    """A clone's files, with sentences of two kinds of text."""
+    """A clone's files, with sentences of now and then."""
     for part, nouns in (("train", ["cat", "dog", "boy", "girl"]), ("dev", ["cat", "girl"]), ("test", ["dog", "bird"])):
         lines = []
         for number, noun in enumerate(nouns):
-            lines.append(f"# sent_id = {'email' if number % 2 else 'review'}-{number}")
-            given = iter([noun, "sees" if number % 2 else "hears", "man"])
-            for place, (word, tag, head, relation) in enumerate(WORDS, start=1):
-                word = next(given) if word == "{}" else word
-                lines.append("\t".join([str(place), word, word, tag, "_", "_", str(head), relation, "_", "_"]))
+            blanks = iter([noun, *(("sees", "VBZ") if number % 2 else ("saw", "VBD")), "man"])
+            for place, given in enumerate(WORDS, start=1):
+                word, tag, penn, head, relation = (next(blanks) if value == "{}" else value for value in given)
+                lines.append("\t".join([str(place), word, word, tag, penn, "_", str(head), relation, "_", "_"]))
             lines.append("")
         (tmp_path / f"en-ud-{part}.conllu").write_text("\n".join([*lines, ""]))
     return tmp_path
@@ -95,7 +94,7 @@ def test_a_saved_head_is_asked_in_a_process_without_the_package(train, treebank,
     first, answer = done.stdout.splitlines()
     assert "SelfAttnForTokenClassification from transformers_modules" in first
     words = [pair.rsplit("/", 1)[0] for pair in answer.split()[1:]]
-    assert " ".join(words) == "The dog hears a man who sleeps ."
+    assert " ".join(words) == "The dog saw a man who slept ."
 
 
 @pytest.mark.parametrize(
@@ -116,18 +115,45 @@ def test_trees_are_read_where_they_are_asked_for(train, treebank):
     assert "test loss" in printed and not asked
 
 
+def sentence(text, penn, heads, relations):
+    """A row of a treebank; a word is a verb if its Penn tag is a verb's."""
+    tags = penn.split()
+    return {
+        "tokens": text.split(), "xpos": tags, "upos": ["VERB" if tag[0] == "V" else "X" for tag in tags],
+        "head": heads, "deprel": relations.split(),
+    }  # fmt: skip
+
+
 def test_questions_ask_for_the_words_below_a_subject_or_an_object(tasks):
-    words, tags, heads, relations = zip(*WORDS, strict=True)
-    words = ["The", "cat", "hears", "a", "man", "who", "sleeps", "."]
-    row = {"tokens": words, "upos": tags, "head": heads, "deprel": relations}
-    found = [(" ".join(one["question"]), words[one["start"] : one["end"] + 1]) for one in tasks.questions(row)]
+    row = sentence(
+        "The cat hears a man who sleeps .", "DT NN VBZ DT NN WP VBZ .", [2, 3, 0, 5, 3, 7, 5, 3],
+        "det nsubj root det obj nsubj acl punct",
+    )  # fmt: skip
+    found = [(" ".join(one["question"]), row["tokens"][one["start"] : one["end"] + 1]) for one in tasks.questions(row)]
     assert found == [
         ("subject of hears", ["The", "cat"]),
         ("object of hears", ["a", "man", "who", "sleeps"]),
         ("subject of sleeps", ["who"]),
     ]
-    words[6] = "hears"  # which of the two is meant?
+    row["tokens"][6] = "hears"  # which of the two is meant?
     assert not list(tasks.questions(row))
+
+
+@pytest.mark.parametrize(
+    ("text", "penn", "heads", "relations", "time"),
+    [
+        ("He says it was", "PRP VBZ PRP VBD", [2, 0, 4, 2], "nsubj root nsubj ccomp", "present"),
+        ("He said it is", "PRP VBD PRP VBZ", [2, 0, 4, 2], "nsubj root nsubj ccomp", "past"),
+        ("They were late", "PRP VBD JJ", [3, 3, 0], "nsubj cop root", "past"),
+        ("You will see", "PRP MD VB", [3, 3, 0], "nsubj aux root", "modal"),
+        ("Do n't go", "VB RB VB", [3, 3, 0], "aux advmod root", "order"),
+        ("Be good", "VB JJ", [2, 0], "cop root", "order"),
+        ("to go", "TO VB", [2, 0], "mark root", "none"),
+        ("Thanks", "NN", [0], "root", "none"),
+    ],
+)
+def test_the_time_of_a_sentence_is_that_of_its_main_clause(text, penn, heads, relations, time, tasks):
+    assert tasks.time_of(sentence(text, penn, heads, relations)) == time
 
 
 @pytest.fixture
@@ -159,9 +185,10 @@ def test_a_real_answer_is_what_hangs_on_its_word(make_task):
     assert "subject of killed</s>" in task.tokenizer.decode(subject["input_ids"])
 
 
-def test_real_kinds_of_text_and_captions_are_read(make_task):
-    kinds = make_task("sequence").switches["id2label"]
-    assert list(kinds.values()) == ["answers", "email", "newsgroup", "reviews", "weblog"]
+def test_real_sentences_have_times_and_real_captions_a_start_and_an_end(make_task):
+    task = make_task("sequence")
+    assert {row["labels"] for row in task.rows["train"]} == set(task.switches["id2label"])
+    assert task.switches["id2label"][task.rows["train"][0]["labels"]] == "none"  # Al - Zaman : ..., a name is its root
     task = make_task("language", "multi30k_en_de")
     for row in task.rows["validation"]:
         assert row["input_ids"][0] == task.tokenizer.bos_token_id
