@@ -10,6 +10,7 @@ import datasets
 from datasets import Dataset, Features, Json, load_dataset_builder
 from datasets.exceptions import DatasetGenerationError
 
+from .caching import caching
 from .columns import chosen_columns, near
 from .files import is_data_file, loader_arguments, state_of
 from .settings import SPLITS, DataSettings
@@ -17,6 +18,7 @@ from .settings import SPLITS, DataSettings
 logger = logging.getLogger(__name__)
 
 
+@caching()
 def load_splits(settings: DataSettings, splits: Sequence[str] = SPLITS) -> dict[str, Dataset]:
     """The splits of a data set, each with the columns `source` and `target`.
 

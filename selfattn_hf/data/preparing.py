@@ -8,6 +8,7 @@ from typing import Any
 from datasets import Dataset, Features, Value
 from datasets import Sequence as ListOf
 
+from .caching import caching
 from .encoding import encode_texts
 from .heads import TreeError
 from .settings import DataSettings
@@ -53,6 +54,7 @@ class PrepareReport:
         return "; ".join(parts)
 
 
+@caching()
 def prepare(rows: Dataset, tokenizers: Tokenizers, settings: DataSettings, split: str) -> tuple[Dataset, PrepareReport]:
     """Ids of every usable row.
 
