@@ -35,8 +35,6 @@ def main(arguments: list[str]) -> None:
         raise _cli.UsageError(
             f"a source and a folder to write to are needed, got {typed.positional or 'none'}. See --help."
         )
-    import logging
-
     from transformers import set_seed
     from transformers.utils import logging as transformers_logging
 
@@ -45,7 +43,6 @@ def main(arguments: list[str]) -> None:
     from selfattn_hf.training.settings import MODEL_TYPES
 
     transformers_logging.disable_progress_bar()
-    logging.getLogger("selfattn_hf.conversion").setLevel(logging.ERROR)  # what it would warn of is printed below
     types = {"revision": str | None, "seed": int, **MODEL_TYPES}
     given = {}
     for name, word in typed.named.items():

@@ -58,7 +58,8 @@ def convert(
     several. The source's generation config comes with it. Padding on the left is outside of this for BART and those
     like it: they count it as places, and here only real tokens are counted, so that padding never matters.
 
-    Any switch can be set to something else. What still fits is taken, the rest is drawn anew, and a warning lists it.
+    Any switch can be set to something else. What still fits is taken, the rest is drawn anew, and a warning lists it
+    where no report is asked for.
 
     Args:
         folder_or_id: what transformers reads: a folder or the name of a model on the Hub.
@@ -105,9 +106,11 @@ def convert(
         dropped=tuple(names[name] for name in dropped),
         training_only=family.left_out(theirs.config),
     )
+    if return_report:
+        return model, report
     if not report.is_equal:
         logger.warning(str(report))
-    return (model, report) if return_report else model
+    return model
 
 
 def load_source(folder_or_id: str | Path, revision: str | None) -> tuple[PreTrainedModel, Family, dict[str, Any]]:

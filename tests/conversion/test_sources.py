@@ -62,6 +62,22 @@ def test_padding_on_the_left_is_a_place_for_some_sources_and_never_here(name, pa
         assert relative(real_logits(theirs, left), expected) > 100 * FLOAT32
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("bart", "knows 32 places"), ("mbart", "knows 32 places"), ("marian", None), ("pegasus", None)],
+)
+def test_where_the_sources_table_of_places_ends_learned_ones_end_here_too_and_sinusoids_do_not(name, message, pair):
+    theirs, ours, _ = pair(name)
+    row = {"input_ids": torch.full((1, 33), 5), "decoder_input_ids": torch.full((1, 3), 5)}
+    with pytest.raises(IndexError):
+        theirs(**row)
+    if message is None:
+        assert ours(**row).logits.isfinite().all()
+    else:
+        with pytest.raises(ValueError, match=message):
+            ours(**row)
+
+
 # What config.json held in older releases beside what is read today; the way of writing stood there too.
 OLD_FIELDS = {
     "bart": {

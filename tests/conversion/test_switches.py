@@ -103,9 +103,7 @@ SWITCHED = [
 @pytest.mark.parametrize(
     ("name", "switches", "fresh", "dropped"), SWITCHED, ids=[f"{name}-{switches}" for name, switches, *_ in SWITCHED]
 )
-def test_a_switch_leaves_every_weight_alone_that_it_does_not_list(
-    name, switches, fresh, dropped, make_source, pair, caplog
-):
+def test_a_switch_leaves_every_weight_alone_that_it_does_not_list(name, switches, fresh, dropped, make_source, pair):
     before = pair(name)[1]
     model, report = convert(make_source(name), return_report=True, **switches)
     assert sorted(report.fresh) == sorted(fresh)
@@ -119,7 +117,14 @@ def test_a_switch_leaves_every_weight_alone_that_it_does_not_list(
         else:
             assert torch.equal(weight, weights[re.sub(r"position\.parts\.\d", "position", ours)]), ours
     assert report.is_equal == (switches.keys() <= HARMLESS and not fresh and not dropped)
-    assert (str(report) in caplog.text) != report.is_equal
+
+
+@pytest.mark.parametrize("switches", [{}, {"dropout": 0.3}, {"position_encoding": "alibi"}], ids=str)
+def test_without_a_report_a_warning_says_what_a_switch_cost(switches, make_source, caplog):
+    _, report = convert(make_source("bart"), return_report=True, **switches)
+    assert not caplog.messages
+    convert(make_source("bart"), **switches)
+    assert caplog.messages == ([] if report.is_equal else [str(report)])
 
 
 @pytest.mark.parametrize("position", [position for position in POSITIONS if not position.startswith("tree_")])
