@@ -1,9 +1,10 @@
 """The columns that settings name -> `source` and `target` as text; words and heads of the source if asked for."""
 
-import difflib
 from typing import Any
 
 from datasets import Dataset, Features, Json, LargeList, List, Value, concatenate_datasets
+
+from selfattn_hf.model import near
 
 from .settings import DataSettings
 from .syntax import Syntax
@@ -12,8 +13,13 @@ TRANSLATION = "translation"  # {"de": "...", "en": "..."}, as many translation s
 _TEXT_TYPES = ("string", "large_string", "string_view", "null")
 
 
-def chosen_columns(rows: Dataset, settings: DataSettings) -> Dataset:
+def chosen_columns(rows: Dataset, settings: DataSettings, split: str) -> Dataset:
     """The columns `source` and `target`; where heads stand in the data, also `words` of the source and their `heads`.
+
+    Args:
+        rows: of one split, with all columns.
+        settings: which columns are wanted.
+        split: the split in words, for messages.
 
     Raises:
         ValueError: if a column is missing, or holds neither text nor what is needed.
@@ -22,7 +28,7 @@ def chosen_columns(rows: Dataset, settings: DataSettings) -> Dataset:
     columns = rows.features
     syntax = Syntax.of(settings)
     if syntax is not None and syntax.reads_heads:
-        return _with_heads(rows, pair, settings.syntax_column)
+        return _with_heads(rows, pair, settings.syntax_column, split)
     inside = _keys(columns.get(TRANSLATION))
     if not set(pair.values()) <= set(columns) and inside is not None:
         _check_names(pair, inside, f"keys of the {TRANSLATION} column")
@@ -38,10 +44,10 @@ def chosen_columns(rows: Dataset, settings: DataSettings) -> Dataset:
     for side in pair:
         _check_text(side, pair[side], columns[pair[side]])
     rows = rows.select_columns(list(pair.values())).rename_columns({name: side for side, name in pair.items()})
-    return _as_text(rows, pair)
+    return _as_text(rows, pair, split)
 
 
-def _with_heads(rows: Dataset, pair: dict[str, str], heads: str) -> Dataset:
+def _with_heads(rows: Dataset, pair: dict[str, str], heads: str, split: str) -> Dataset:
     """The two columns of text, the source's words, and the heads of these words."""
     chosen, columns = {**pair, "syntax": heads}, rows.features
     _check_names(chosen, list(columns), "columns")
@@ -60,7 +66,7 @@ def _with_heads(rows: Dataset, pair: dict[str, str], heads: str) -> Dataset:
     words = rows.select_columns([pair["source"]]).rename_columns({pair["source"]: "words"})
     rows = rows.select_columns(list(chosen.values()))
     rows = rows.rename_columns({name: "heads" if side == "syntax" else side for side, name in chosen.items()})
-    return concatenate_datasets([_as_text(rows, chosen, counted="source"), words], axis=1)
+    return concatenate_datasets([_as_text(rows, chosen, split, counted="source"), words], axis=1)
 
 
 def _check_text(side: str, name: str, kind: Any) -> None:
@@ -84,12 +90,13 @@ def _dtype(kind: Any) -> str:
     return str(getattr(kind, "dtype", None) or kind)
 
 
-def _as_text(rows: Dataset, names: dict[str, str], counted: str | None = None) -> Dataset:
+def _as_text(rows: Dataset, names: dict[str, str], split: str, counted: str | None = None) -> Dataset:
     """Columns `source` and `target` that hold nothing but text, or lists of words, get the type string.
 
     Args:
         rows: the columns that were chosen.
         names: side -> its column's name in the data, for messages.
+        split: the split in words, for messages.
         counted: the side in which heads say what a word is, so that one may have a space inside.
     """
     text = {
@@ -101,18 +108,20 @@ def _as_text(rows: Dataset, names: dict[str, str], counted: str | None = None) -
     if all(rows.features[name] == kind for name, kind in text.items()):
         return rows
 
-    def convert(batch: Any) -> dict[str, list[Any]]:
+    def convert(batch: Any, indices: list[int]) -> dict[str, list[Any]]:
         # Looking a column up is what decodes its JSON values.
         columns = {name: list(batch[name]) for name in rows.features}
         for side in text:
-            columns[side] = [_joined(value, side, names[side], side == counted) for value in columns[side]]
+            for place, value in enumerate(columns[side]):
+                where = f"row {indices[place]} (counted from 0) of {split}: {side}_column={names[side]!r}"
+                columns[side][place] = _joined(value, where, side == counted)
         return columns
 
     features = Features({**rows.features, **text})
-    return rows.map(convert, batched=True, features=features, load_from_cache_file=False)
+    return rows.map(convert, with_indices=True, batched=True, features=features, load_from_cache_file=False)
 
 
-def _joined(value: Any, side: str, name: str, spaces: bool) -> Any:
+def _joined(value: Any, where: str, spaces: bool) -> Any:
     """Words with a space between them; a list with a missing word is missing, and what is no list stays."""
     if not isinstance(value, list):
         return value
@@ -121,8 +130,8 @@ def _joined(value: Any, side: str, name: str, spaces: bool) -> Any:
     for word in value:
         if not spaces and len(word.split()) != 1:
             raise ValueError(
-                f"{side}_column={name!r} holds lists, and {word!r} in one of them is not one word. Lists of words are "
-                "joined to a text; of lists of texts, choose one text for each row."
+                f"{where} holds a list, and {word!r} in it is not one word. Lists of words are joined to a text; of "
+                "lists of texts, choose one text for each row."
             )
     return " ".join(value)
 
@@ -142,9 +151,3 @@ def _check_names(pair: dict[str, str], existing: list[str], what: str) -> None:
                 f"{side}_column={name!r} is not in the data; its {what} are {', '.join(existing)}."
                 f"{near(name, existing)} Set {side}_column to one of them."
             )
-
-
-def near(name: str, known: list[str]) -> str:
-    """A question that names the known word nearest to an unknown one; empty where none is near."""
-    found = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {found[0]!r}?" if found else ""

@@ -9,6 +9,8 @@ from typing import Any
 
 from datasets import Features, Value
 
+from selfattn_hf.model import near
+
 from .conllu_builder import ConlluBuilder
 
 # Suffix -> loader of the datasets library, or a class of ours, and its options. In CSV and TSV a text stays a text:
@@ -30,7 +32,33 @@ _SPLIT_WORDS = {
 
 def is_data_file(name: str) -> bool:
     """Whether the name ends as a data file does; a gzipped one too."""
-    return _suffix(name) in _LOADERS
+    return suffix_of(name) in _LOADERS
+
+
+def files_of(dataset: str | list[str] | dict[str, str | list[str]]) -> dict[str, list[str]]:
+    """Split -> its local files, where they are named one by one. Those of a folder are of no split, or of any."""
+    if isinstance(dataset, str) and Path(dataset).is_dir():
+        return {
+            "": sorted(str(path) for path in Path(dataset).rglob("*") if path.is_file() and is_data_file(path.name))
+        }
+    if isinstance(dataset, dict):
+        return {split: [files] if isinstance(files, str) else list(files) for split, files in dataset.items()}
+    files = [dataset] if isinstance(dataset, str) else list(dataset)
+    return _by_split(files) if all(map(is_data_file, files)) else {}
+
+
+def split_in_words(dataset: str | list[str] | dict[str, str | list[str]], split: str, asked: str | None) -> str:
+    """A split with the files that its rows come from, for messages: rows of a slice are counted from its start.
+
+    Example:
+        >>> split_in_words({"train": "pairs.jsonl"}, "validation", "train[95%:]")
+        'the validation split (train[95%:] of pairs.jsonl)'
+    """
+    base, _, part = (asked or split).partition("[")
+    files = [] if isinstance(dataset, str) and Path(dataset).is_dir() else files_of(dataset).get(base, [])
+    where = f"{asked} of " if part else ""
+    more = f" and {len(files) - 3} files more" if len(files) > 3 else ""
+    return f"the {split} split ({where}{', '.join(files[:3])}{more})" if files else f"the {split} split"
 
 
 def loader_arguments(dataset: str | list[str] | dict[str, str | list[str]]) -> dict[str, Any]:
@@ -43,22 +71,20 @@ def loader_arguments(dataset: str | list[str] | dict[str, str | list[str]]) -> d
         ValueError: for files that no loader reads, that need two loaders, or whose split is unclear.
     """
     if isinstance(dataset, dict):
-        by_split = {split: [files] if isinstance(files, str) else list(files) for split, files in dataset.items()}
+        by_split = files_of(dataset)
     else:
         by_split = _by_split([dataset] if isinstance(dataset, str) else list(dataset))
     files = [file for names in by_split.values() for file in names]
     for file in files:
         if not Path(file).is_file():
-            raise FileNotFoundError(
-                f"dataset names the file {file}, which does not exist. Relative paths start at {Path.cwd()}."
-            )
+            raise FileNotFoundError(_not_there(file))
         if not is_data_file(file):
             raise ValueError(
                 f"dataset names the file {file}, and only {', '.join(_LOADERS)} (also .gz) can be read. Convert it."
             )
         if Path(file).stat().st_size == 0:
             raise ValueError(f"the data file {file} is empty.")
-    suffixes = sorted({_suffix(file) for file in files})
+    suffixes = sorted({suffix_of(file) for file in files})
     if len({_LOADERS[suffix][0] for suffix in suffixes}) > 1 or {".csv", ".tsv"} <= set(suffixes):
         raise ValueError(f"dataset names files of several kinds ({', '.join(suffixes)}); they must be of one kind.")
     loader, options = _LOADERS[suffixes[0]]
@@ -67,7 +93,20 @@ def loader_arguments(dataset: str | list[str] | dict[str, str | list[str]]) -> d
     return {"path": loader, "data_files": by_split, **options}
 
 
-def _suffix(name: str) -> str:
+def _not_there(file: str) -> str:
+    """What to say of a file that does not exist, or is a folder."""
+    if Path(file).is_dir():
+        return f"dataset names the file {file}, which is a folder. Name the files in it, or the folder alone."
+    folder = Path(file).parent
+    beside = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return (
+        f"dataset names the file {file}, which does not exist.{near(Path(file).name, beside)} Relative paths start at "
+        f"{Path.cwd()}."
+    )
+
+
+def suffix_of(name: str) -> str:
+    """How a name ends, `.gz` left out, in small letters."""
     suffixes = Path(name).suffixes
     return (suffixes[-2] if len(suffixes) > 1 and suffixes[-1] == ".gz" else "".join(suffixes[-1:])).lower()
 
@@ -99,6 +138,10 @@ def _text_columns(files: list[str], options: dict[str, Any]) -> Features:
         with open_text(file, "rt", encoding="utf-8-sig", newline="") as lines:
             separator, quoting = options.get("sep", ","), options.get("quoting", csv.QUOTE_MINIMAL)
             names = next(csv.reader(lines, delimiter=separator, quoting=quoting), [])
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"the data file {file} has the column {twice[0]!r} twice in its first line. Rename one of the two."
+            )
         if header and names != header:
             raise ValueError(
                 f"the data file {file} has the columns {', '.join(names)}, the ones before it {', '.join(header)}. All "

@@ -3,16 +3,21 @@
 import logging
 import re
 from collections.abc import Sequence
+from gzip import BadGzipFile
 from pathlib import Path
 from typing import Any
 
 import datasets
 from datasets import Dataset, Features, Json, load_dataset_builder
 from datasets.exceptions import DatasetGenerationError
+from pyarrow import ArrowInvalid
+
+from selfattn_hf.model import near
 
 from .caching import caching
-from .columns import chosen_columns, near
-from .files import is_data_file, loader_arguments, state_of
+from .columns import chosen_columns
+from .diagnosis import first_problem
+from .files import files_of, is_data_file, loader_arguments, split_in_words, state_of
 from .settings import SPLITS, DataSettings
 
 logger = logging.getLogger(__name__)
@@ -53,17 +58,24 @@ def load_splits(settings: DataSettings, splits: Sequence[str] = SPLITS) -> dict[
         if asked is None and split not in existing:
             logger.info("The data set has no %s split, and %s_split names none.", split, split)
             continue
-        rows = _read_split(builder, existing, split, asked or split)
+        rows = _read_split(builder, settings.dataset, split, asked or split)
+        try:
+            rows.data.validate(full=True)  # the JSON reader takes any bytes for text, and they fail much later
+        except ArrowInvalid as error:
+            raise _explained(error, settings.dataset, {}) from error
         limit = settings.max_train_rows if split == "train" else settings.max_eval_rows
         if limit is not None:
             rows = rows.select(range(min(limit, len(rows))))
-        loaded[split] = chosen_columns(rows, settings)
+        loaded[split] = chosen_columns(rows, settings, split_in_words(settings.dataset, split, asked))
     return loaded
 
 
 def _prepared_builder(settings: DataSettings) -> Any:
     """The library's reader of the data set, with all its splits read."""
-    arguments = _builder_arguments(settings)
+    try:
+        arguments = _builder_arguments(settings)
+    except (UnicodeDecodeError, BadGzipFile, EOFError) as error:
+        raise _explained(error, settings.dataset, {}) from error
     try:
         path = arguments.pop("path")
         builder = path(**arguments) if isinstance(path, type) else load_dataset_builder(path, **arguments)
@@ -79,14 +91,8 @@ def _prepared_builder(settings: DataSettings) -> Any:
             features = Features({**builder.info.features, **{name: Json() for name in dates}})
             builder = load_dataset_builder(path, **arguments, features=features)
             builder.download_and_prepare()
-    except DatasetGenerationError as error:
-        # The library's own sentence only says that something went wrong; its cause says what.
-        raise ValueError(f"dataset={settings.dataset!r} cannot be read: {error.__cause__ or error}") from error
-    except (ConnectionError, FileNotFoundError, ValueError) as error:
-        raise type(error)(
-            f"dataset={settings.dataset!r} cannot be loaded: {error}. It must be a Hub id, a folder or files; paths "
-            f"start at {Path.cwd()}."
-        ) from error
+    except (DatasetGenerationError, ConnectionError, ValueError, OSError, EOFError) as error:
+        raise _explained(error, settings.dataset, arguments) from error
     if builder.name == "conll":
         # It takes the number of a word for the word, and leaves heads and comments out.
         raise ValueError(
@@ -94,6 +100,21 @@ def _prepared_builder(settings: DataSettings) -> Any:
             "dev.conllu], or {train: train.conllu, test: test.conllu}."
         )
     return builder
+
+
+def _explained(error: Exception, dataset: Any, arguments: dict[str, Any]) -> Exception:
+    """What to say of data that cannot be read: the file and the line where they can be found."""
+    files = [file for files in files_of(dataset).values() for file in files if Path(file).is_file()]
+    if problem := first_problem(files, arguments):
+        return ValueError(problem)
+    if isinstance(error, DatasetGenerationError):
+        # The library's own sentence only says that something went wrong; its cause says what.
+        return ValueError(f"dataset={dataset!r} cannot be read: {error.__cause__ or error}")
+    kinds: tuple[type[Exception], ...] = (FileNotFoundError, ConnectionError, OSError)
+    return next((kind for kind in kinds if isinstance(error, kind)), ValueError)(
+        f"dataset={dataset!r} cannot be loaded: {error}. It must be a Hub id, a folder or files; paths start at "
+        f"{Path.cwd()}."
+    )
 
 
 def _builder_arguments(settings: DataSettings) -> dict[str, Any]:
@@ -115,7 +136,8 @@ def _builder_arguments(settings: DataSettings) -> dict[str, Any]:
     return loader_arguments(dataset)
 
 
-def _read_split(builder: Any, existing: list[str], split: str, asked: str) -> Dataset:
+def _read_split(builder: Any, dataset: Any, split: str, asked: str) -> Dataset:
+    existing = list(builder.info.splits)
     missing = [name for name in re.findall(r"(?:^|\+)\s*([\w.-]+)", asked) if name not in existing]
     if missing:
         hint = f" Or take rows of another: {split}_split: {existing[0]}[95%:]." if split == "validation" else ""
@@ -126,9 +148,9 @@ def _read_split(builder: Any, existing: list[str], split: str, asked: str) -> Da
     try:
         rows = builder.as_dataset(split=asked)
     except (ValueError, AssertionError) as error:
-        raise ValueError(
-            f"{split}_split={asked!r} is no split or slice with rows in it, such as train[:95%]: {error}"
-        ) from error
+        empty = f"{split_in_words(dataset, split, asked)} has no rows. Choose another file or split"
+        wrong = f"{split}_split={asked!r} is no split or slice with rows in it, such as train[:95%]: {error}"
+        raise ValueError(f"{empty if asked in existing else wrong}.") from error
     if len(rows) == 0:
         raise ValueError(f"{split}_split={asked!r} has no rows. Choose another split or a larger slice.")
     return rows

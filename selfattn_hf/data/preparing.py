@@ -10,6 +10,7 @@ from datasets import Sequence as ListOf
 
 from .caching import caching
 from .encoding import encode_texts
+from .files import split_in_words
 from .heads import TreeError
 from .settings import DataSettings
 from .syntax import Syntax
@@ -35,11 +36,15 @@ class PrepareReport:
     source_unknown: int
     """Source tokens that the vocabulary does not have."""
     target_unknown: int
+    copies: int = 0
+    """Rows whose target is their source."""
 
     def __str__(self) -> str:
         parts = [f"{self.split}: {self.kept:,} of {self.rows:,} rows"]
         if self.cut:
             parts.append(f"{self.cut:,} cut to the maximal length")
+        if self.copies:
+            parts.append(f"{self.copies:,} of them with the source as target")
         if self.dropped:
             reasons = ", ".join(f"{number:,} {reason}" for reason, number in self.dropped.items())
             parts.append(f"{sum(self.dropped.values()):,} dropped ({reasons})")
@@ -97,7 +102,7 @@ def prepare(rows: Dataset, tokenizers: Tokenizers, settings: DataSettings, split
     if len(ready) == 0:
         first = f" The first: {work.first_dropped}." if work.first_dropped else ""
         raise ValueError(
-            f"no row of the {split} split is left: {reasons or 'it is empty'}.{first} Check source_column, "
+            f"no row of {work.split} is left: {reasons or 'it is empty'}.{first} Check source_column, "
             "target_column, max_source_length, max_target_length and syntax."
         )
     counts = work.counts
@@ -111,6 +116,7 @@ def prepare(rows: Dataset, tokenizers: Tokenizers, settings: DataSettings, split
         target_tokens=counts["target tokens"],
         source_unknown=counts["source unknown"],
         target_unknown=counts["target unknown"],
+        copies=counts["copies"],
     )
     return ready, report
 
@@ -123,7 +129,7 @@ class _Work:
         self.limits = {side: getattr(settings, name) for side, name in _LIMITS.items()}
         self.settings = settings
         self.syntax = Syntax.of(settings)
-        self.split = split
+        self.split = split_in_words(settings.dataset, split, getattr(settings, f"{split}_split", None))
         self.counts: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self.first_dropped = ""
@@ -152,6 +158,7 @@ class _Work:
             if not self._cut_or_drop(index, row):
                 continue
             out["row"].append(index)
+            self.counts["copies"] += batch["source"][place] == batch["target"][place]
             for side, column in _IDS.items():
                 self.counts[f"{side} tokens"] += len(row[column])
                 self.counts[f"{side} unknown"] += row[column].count(self.tokenizers[side].unk_token_id)
@@ -208,7 +215,7 @@ class _Work:
 
     def _drop_or_refuse(self, choice: str, index: int, side: str, reason: str, sentence: str, advice: str) -> None:
         column = getattr(self.settings, f"{side}_column")
-        what = f"row {index} (counted from 0) of the {self.split} split: column {column!r} {sentence}"
+        what = f"row {index} (counted from 0) of {self.split}: column {column!r} {sentence}"
         if choice == "refuse":
             raise ValueError(f"{what}. {advice}")
         self.first_dropped = self.first_dropped or what

@@ -92,8 +92,8 @@ class Tokenizers:
         """
         if not self.fit(rows):
             raise ValueError(
-                f"The model must know every token of its tokenizer: it has {rows}, the tokenizer {self.vocab_size}. Load "
-                "the tokenizer that the model was trained with."
+                f"The model must know every token of its tokenizer: it has {rows}, the tokenizer {self.vocab_size}. "
+                "Load the tokenizer that the model was trained with."
             )
 
     def special_ids(self) -> dict[str, int | None]:
@@ -129,8 +129,8 @@ def load_tokenizers(folder_or_id: str | Path, *, revision: str | None = None) ->
 
     Raises:
         FileNotFoundError: if a folder has no tokenizer.
-        ValueError: if a tokenizer cannot be read, has no padding or end token, needs a package that is not installed, or
-            names a place for the target's that is not in its folder.
+        ValueError: if a tokenizer cannot be read, has no padding or end token, needs a package that is not installed,
+            or names a place for the target's that is not in its folder.
     """
     source = _load(str(folder_or_id), revision)
     marks = source.init_kwargs

@@ -9,6 +9,7 @@ from .encoder_heads import (
     SelfAttnForSequenceClassification,
     SelfAttnForTokenClassification,
 )
+from .fields import near
 from .layers import make_cache
 from .modeling_selfattn import MODELS, SelfAttnForConditionalGeneration, SelfAttnModel
 from .trees import Tree
@@ -26,4 +27,5 @@ __all__ = [
     "SelfAttnModel",
     "Tree",
     "make_cache",
+    "near",
 ]
