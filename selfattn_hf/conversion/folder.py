@@ -10,8 +10,7 @@ from transformers.utils import cached_file, is_protobuf_available, is_sentencepi
 from .converting import convert
 from .report import ConversionReport
 
-# What a tokenizer is read from, and the packages that transformers needs to read it. One with a tokenizer.json is read
-# from there alone; Marian's never has one.
+# What a tokenizer is read from, and the packages by which transformers reads it where there is no tokenizer.json.
 TOKENIZER_FILES: dict[str, tuple[str, ...]] = {
     "tokenizer.json": (),
     "tokenizer_config.json": (),
@@ -73,7 +72,11 @@ def load_tokenizer(folder_or_id: str | Path, revision: str | None) -> PreTrained
                 f"the tokenizer of {folder_or_id} is in {name}, which transformers reads by "
                 f"{' and '.join(TOKENIZER_FILES[name])}. Install what is missing: pip install {' '.join(lacking)}"
             )
-    tokenizer = AutoTokenizer.from_pretrained(folder_or_id, revision=revision, trust_remote_code=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder_or_id, revision=revision, trust_remote_code=False)
+    except ImportError as error:  # a class that needs a package whatever its files
+        needs = " ".join(str(error).split())
+        raise ValueError(f"the tokenizer of {folder_or_id} needs a package that is not installed. {needs}") from error
     vocabulary = sorted(set(tokenizer.vocab_files_names.values()) - {"tokenizer_config.json"})
     if vocabulary and not present(vocabulary):
         raise ValueError(

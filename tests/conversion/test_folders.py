@@ -181,6 +181,16 @@ def test_beside_a_tokenizer_json_no_package_is_needed(with_tokenizer, tmp_path, 
     assert convert_folder(folder, tmp_path / "made")[1]
 
 
+def test_a_class_of_tokenizers_that_needs_a_missing_package_is_refused(with_tokenizer, tmp_path, monkeypatch):
+    def needs_a_package(*args, **kwargs):
+        raise ImportError("\nMarianTokenizer requires the SentencePiece library\nbut it was not found.")
+
+    folder = with_tokenizer("marian")
+    monkeypatch.setattr(folder_module.AutoTokenizer, "from_pretrained", needs_a_package)
+    with pytest.raises(ValueError, match="is not installed. MarianTokenizer requires the SentencePiece library but"):
+        convert_folder(folder, tmp_path / "made")
+
+
 @pytest.mark.parametrize("name", ["t5", "bart", "mbart"])
 def test_a_tokenizer_without_its_vocabulary_is_refused(name, make_source, tmp_path):
     folder = make_source(name, change=lambda model: None)
