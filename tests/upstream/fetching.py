@@ -1,6 +1,5 @@
 """transformers' own tests, which no wheel holds: the source distribution of the installed version has them."""
 
-import functools
 import importlib.util
 import os
 import subprocess
@@ -8,7 +7,6 @@ import sys
 import tarfile
 import tempfile
 import types
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import pytest
@@ -55,7 +53,7 @@ def fetch(cache: Path, version: str = transformers.__version__) -> Path:
         return folder
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        how = "--quiet --timeout 15 --retries 1 --no-binary transformers --no-deps".split()
+        how = ["--quiet", "--timeout", "15", "--retries", "1", "--no-binary", "transformers", "--no-deps"]
         command = [sys.executable, "-m", "pip", "download", *how, "--dest", scratch, f"transformers=={version}"]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
@@ -92,12 +90,12 @@ def load(folder: Path, name: str) -> types.ModuleType:
     return importlib.import_module(f"{PACKAGE}.{name}")
 
 
-def find() -> tuple[Callable[[str], types.ModuleType], str]:
-    """`load` for the tests of the installed version, and why they are missing, or nothing."""
+def find() -> tuple[Path | None, str]:
+    """The folder with the tests of the installed version, or None and why."""
     try:
-        return functools.partial(load, fetch(cache_folder())), ""
+        return fetch(cache_folder()), ""
     except OSError as error:
-        return functools.partial(load, Path()), str(error)
+        return None, str(error)
 
 
 def report_missing(missing: str) -> None:

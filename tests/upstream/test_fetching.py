@@ -55,7 +55,9 @@ def test_half_an_archive_leaves_nothing_behind(pip, tmp_path):
 def test_where_no_index_answers_the_reason_is_what_pip_said(pip, tmp_path, monkeypatch):
     pip.stderr = "WARNING: retrying\nERROR: No matching distribution found\n"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert fetching.find()[1].endswith("ERROR: No matching distribution found")
+    folder, missing = fetching.find()
+    assert folder is None
+    assert missing.endswith("ERROR: No matching distribution found")
 
 
 def test_missing_tests_are_skipped_and_in_continuous_integration_they_fail(monkeypatch):
@@ -70,10 +72,10 @@ def test_missing_tests_are_skipped_and_in_continuous_integration_they_fail(monke
 
 @pytest.fixture
 def common():
-    load, missing = fetching.find()
+    folder, missing = fetching.find()
     if missing:
         pytest.skip(missing)
-    return load("test_modeling_common")
+    return fetching.load(folder, "test_modeling_common")
 
 
 def test_our_own_tests_keep_their_name(common):

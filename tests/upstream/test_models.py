@@ -11,10 +11,10 @@ import pytest
 from selfattn_hf import SelfAttnConfig
 
 from .cases import make_cases
-from .fetching import find, report_missing
-from .variants import OF_MIXERS, OF_STACKS, TINY, TREES
+from .fetching import find, load, report_missing
+from .variants import TINY, VARIANTS
 
-load, missing = find()
+folder, missing = find()
 
 
 def test_the_tests_of_transformers_are_here():
@@ -22,11 +22,11 @@ def test_the_tests_of_transformers_are_here():
 
 
 @pytest.mark.skipif(bool(missing), reason="the tests of transformers are not here")
-@pytest.mark.parametrize("switches", (OF_MIXERS | OF_STACKS | TREES).values(), ids=str)
+@pytest.mark.parametrize("switches", [*VARIANTS["seq2seq"].values(), {"is_encoder_decoder": False}], ids=str)
 def test_a_config_is_one_of_transformers(switches):
-    tester = load("test_configuration_common").ConfigTester
+    tester = load(folder, "test_configuration_common").ConfigTester
     tester(unittest.TestCase(), config_class=SelfAttnConfig, **TINY | switches).run_common_tests()
 
 
 if not missing:
-    globals().update(make_cases(load("test_modeling_common")))
+    globals().update(make_cases(load(folder, "test_modeling_common")))

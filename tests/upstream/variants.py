@@ -35,24 +35,24 @@ def in_both_stacks(mixer):
     return {"encoder_mixer": mixer, "decoder_mixer": mixer}
 
 
-# Every mixer, with order that enters by the embeddings.
+# Every mixer, with order that enters by the embeddings; then the other doors of order.
 OF_MIXERS = {mixer: in_both_stacks(mixer) for mixer in MIXERS}
-# The other doors of order, and what changes a stack as a whole.
-OF_STACKS = {
+OF_DOORS = {
     "no_order": {"position_encoding": "none"},
     "rotate": {"position_encoding": "rope"},
     "bias": {"position_encoding": "t5"},
+}
+OF_TREES = {"trees": {"encoder_position_encoding": ["tree_depth", "tree_relative"]}}
+# What changes a stack as a whole.
+OF_STACKS = {
     "unlike_layers": in_both_stacks(["rnn", "self_attention"]),
     "shared_layers": {"share_layers": True, "attend_to": "embeddings"},
     "three_tables": {"tie_word_embeddings": False, "output_bias": True},
 }
-TREES = {"trees": {"encoder_position_encoding": ["tree_depth", "tree_relative"]}}
-
-# Heads differ by what they do with the states of a stack, so not every stack needs each of them.
 VARIANTS = {
-    "seq2seq": OF_MIXERS | OF_STACKS | TREES,
-    "encoder": OF_MIXERS | TREES,
-    "decoder": OF_MIXERS,
+    "seq2seq": OF_MIXERS | OF_DOORS | OF_TREES | OF_STACKS,
+    "encoder": OF_MIXERS | OF_DOORS | OF_TREES,
+    "decoder": OF_MIXERS | OF_DOORS,
 }
 
 
