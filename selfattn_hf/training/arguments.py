@@ -6,6 +6,9 @@ from typing import Any, get_type_hints
 
 import torch
 from transformers import Seq2SeqTrainingArguments
+from transformers.integrations import get_reporting_integration_callbacks
+
+from .ranges import check_ranges
 
 # The one place for defaults of ours. `eval_strategy` and what hangs on it are worked out in `complete`.
 TRAINING_DEFAULTS: dict[str, Any] = {
@@ -79,8 +82,9 @@ def complete(given: dict[str, Any], *, has_validation: bool = True, average_chec
         average_checkpoints: how many of the last checkpoints will be averaged, and are therefore kept beside the best.
 
     Raises:
-        ValueError: if evaluations are asked for without rows to evaluate on.
+        ValueError: if a number is out of its range, or evaluations are asked for without rows to evaluate on.
     """
+    check_ranges(given)
     fields = {**TRAINING_DEFAULTS, **given}
     if average_checkpoints and "save_total_limit" not in given:
         fields["save_total_limit"] = max(fields["save_total_limit"], average_checkpoints + 1)
@@ -130,7 +134,7 @@ def make_arguments(fields: dict[str, Any], metric: str, use_cache: bool) -> Seq2
     """
     evaluates = fields["eval_strategy"] != "no"
     try:
-        return Seq2SeqTrainingArguments(
+        arguments = Seq2SeqTrainingArguments(
             **fields,
             metric_for_best_model=f"eval_{metric}" if evaluates else None,
             greater_is_better=True if evaluates else None,
@@ -138,8 +142,10 @@ def make_arguments(fields: dict[str, Any], metric: str, use_cache: bool) -> Seq2
             logging_nan_inf_filter=False,
             use_cache=use_cache,
         )
+        get_reporting_integration_callbacks(arguments.report_to)  # a name that there is not would fail much later
     except (ValueError, TypeError, ImportError, NotImplementedError) as error:
         raise ValueError(f"the training arguments do not fit together: {error}") from error
+    return arguments
 
 
 def default_output_dir(path: str | Path) -> str:

@@ -5,12 +5,13 @@ and enumerations take their members; a list takes lists of what its members are;
 takes.
 """
 
-import difflib
 import enum
 import types
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
+
+from selfattn_hf.model import near
 
 from .yaml_files import is_finite, parse_yaml
 
@@ -64,8 +65,7 @@ def read_typed(name: str, text: str | bool, annotation: Any) -> Any:
 
 def near_name(name: str, known: Iterable[str]) -> str:
     """A sentence that names the known setting nearest to an unknown one."""
-    near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
-    return f"Did you mean {near[0]}?" if near else "See --help for the settings there are."
+    return near(name, sorted(known)).strip() or "See --help for the settings there are."
 
 
 def describe(annotation: Any) -> str:
@@ -138,8 +138,7 @@ def _hint(value: Any, annotation: Any) -> str:
     words = _words(value, annotation) if isinstance(value, str) else []
     if words and not _wrong_members(words, annotation):
         return f" Did you mean [{', '.join(words)}]?"
-    near = difflib.get_close_matches(str(value), [str(member) for member in _members(annotation)], n=1)
-    return f" Did you mean {near[0]}?" if near else ""
+    return near(str(value), [str(member) for member in _members(annotation)])
 
 
 def _fit(value: Any, annotation: Any) -> tuple[bool, Any]:

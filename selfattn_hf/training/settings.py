@@ -206,7 +206,6 @@ def _check_together(settings: Settings) -> None:
         run.batch_tokens is None or not settings.training.get("dataloader_drop_last"),
         "batch_tokens makes batches of every row, and dataloader_drop_last would do nothing. Leave it out",
     )
-    _require(fields["learning_rate"] >= 0, f"learning_rate starts at 0, got {fields['learning_rate']}")
     _require(
         run.early_stopping is None or fields["eval_strategy"] != "no",
         "early_stopping counts evaluations, and eval_strategy is 'no'. Set eval_strategy to steps or epoch",

@@ -11,6 +11,8 @@ from typing import Any
 
 import yaml
 
+MOST_BYTES = 2**20  # of a settings file, which is written by hand
+
 _NUMBER_STARTS = list("-+.0123456789")
 _SCALARS = [
     ("tag:yaml.org,2002:null", re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""]),
@@ -46,7 +48,8 @@ class _Loader(yaml.SafeLoader):
         for key_node, value_node in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise _refuse(key_node, f"the key {key!r}, which is no text", "Use names as keys")
+                shown = "null" if key is None else f"{key!r}"
+                raise _refuse(key_node, f"the key {shown}, which is no text", "Use names as keys")
             if key in mapping:
                 raise _refuse(key_node, f"the key {key} a second time", "Keep one of them")
             mapping[key] = self.construct_object(value_node, deep=True)
@@ -54,7 +57,10 @@ class _Loader(yaml.SafeLoader):
 
     def construct_yaml_int(self, node: Any) -> int:
         text = self.construct_scalar(node)
-        return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
+        try:
+            return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
+        except ValueError:  # Python reads no more digits at once than it is allowed to
+            raise _refuse(node, f"a number of {len(text)} digits", "Write a smaller one") from None
 
     def construct_yaml_float(self, node: Any) -> float:
         text = self.construct_scalar(node).lower()
@@ -93,7 +99,13 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         hint = f" In {path.parent} there are: {', '.join(there)}." if there else ""
         raise ValueError(f"{path} is no file, and a YAML file with settings is needed.{hint}")
     try:
-        content = parse_yaml(path.read_text(encoding="utf-8"))
+        raw = path.read_bytes()
+        if len(raw) > MOST_BYTES:
+            raise ValueError(f"settings have at most {MOST_BYTES:,} bytes, and this file has {len(raw):,}.")
+        content = parse_yaml(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"{path}: line {line} is not UTF-8 ({error.reason}). Save the file as UTF-8.") from error
     except (ValueError, OSError) as error:
         raise ValueError(f"{path}: {error}") from error
     if content is None:

@@ -90,7 +90,7 @@ def test_a_value_of_a_wrong_type_is_refused_by_name(config, values):
         ({"batch_tokens": 100, "per_device_train_batch_size": 8}, "batch_tokens"),
         ({"batch_tokens": 100, "train_sampling_strategy": "random"}, "train_sampling_strategy"),
         ({"batch_tokens": 100, "dataloader_drop_last": True}, "dataloader_drop_last would do nothing"),
-        ({"learning_rate": -1.0}, "learning_rate starts at 0"),
+        ({"learning_rate": -1.0}, "learning_rate is a number from 0 on"),
         ({"early_stopping": 2, "eval_strategy": "no"}, "early_stopping"),
         ({"early_stopping": 0}, "early_stopping"),
         ({"average_checkpoints": 1}, "average_checkpoints"),
