@@ -2,6 +2,7 @@
 
 import pytest
 import transformers
+from transformers.utils import logging
 
 from selfattn_hf import MODELS, SelfAttnConfig
 
@@ -25,6 +26,13 @@ def known_by_name():
         without_head = tuple(model.__name__ for model in MODELS if "For" not in model.__name__)
         patch.setitem(transformers.AutoModel._model_mapping._model_mapping, SelfAttnConfig.model_type, without_head)
         yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def warned_of_again():
+    """What transformers warns of once in a process, it warns of again in the tests that come after these."""
+    yield
+    logging.warning_once.cache_clear()
 
 
 @pytest.hookimpl(wrapper=True)
