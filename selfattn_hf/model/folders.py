@@ -122,10 +122,11 @@ def check_fit(model: Any, there: dict[str, Entry], where: str, any_shape: bool) 
     problems += [f"{name} is missing" for name in wanted if name not in given and name not in optional]
     if problems:
         more = f"; and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+        others = [name for name in saved_by if name != type(model).__name__]
+        other = f", or the class that saved them, {others[0]}" if others else ""
         raise WeightsError(
             f"the weights in {where} are not those of a {type(model).__name__} with this config: "
-            f"{'; '.join(problems[:SHOWN])}{more}. Use the config that was saved with them, or the class: "
-            f"{', '.join(saved_by) or 'unknown'}."
+            f"{'; '.join(problems[:SHOWN])}{more}. Use the sizes and switches that were saved with them{other}."
         )
 
 

@@ -5,13 +5,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, GenerationConfig, PreTrainedModel
-from transformers.utils import cached_file
+import torch
+from transformers import GenerationConfig, PreTrainedModel
 
 from selfattn_hf import SelfAttnConfig, SelfAttnForConditionalGeneration
 from selfattn_hf.data import Syntax, Tokenizers, load_tokenizers, train_tokenizers
 
-from .checkpoints import WEIGHTS, load_weights
 from .evaluation import Prepared
 from .settings import MODEL_TYPES, Settings, build_config, check_trees
 
@@ -62,14 +61,8 @@ def make_model(settings: Settings, tokenizers: Tokenizers) -> PreTrainedModel:
         config = build_config(settings.model, vocab_size=tokenizers.vocab_size, **tokenizers.special_ids())
         return SelfAttnForConditionalGeneration(config)
     config = start_config(settings, source)
-    if not tokenizers.fit(config.vocab_size):
-        raise ValueError(
-            f"the tokenizer of init_from={source} has {tokenizers.vocab_size} tokens, and its model only "
-            f"{config.vocab_size} rows for them. The folder is not consistent."
-        )
-    model = SelfAttnForConditionalGeneration(config)
-    load_weights(model, Path(str(cached_file(source, WEIGHTS))))
-    return model
+    tokenizers.check_fit(config.vocab_size)
+    return SelfAttnForConditionalGeneration.load_trained(source, config=config, dtype=torch.float32)
 
 
 def start_config(settings: Settings, source: str) -> SelfAttnConfig:
@@ -79,13 +72,7 @@ def start_config(settings: Settings, source: str) -> SelfAttnConfig:
         ValueError: if the config is refused, `source` holds a model of another kind, or it needs trees and `syntax`
             makes none, or the other way round.
     """
-    saved = AutoConfig.from_pretrained(source)
-    if saved.model_type != SelfAttnConfig.model_type:
-        raise ValueError(
-            f"init_from={source} holds a model of type {saved.model_type}, and {SelfAttnConfig.model_type} is needed. "
-            "Name a folder or Hub id of a model trained with this package; scripts/convert.py makes one of a BART, "
-            "mBART, Pegasus, Marian, T5 or mT5."
-        )
+    saved = SelfAttnConfig.from_pretrained(source)
     switched = saved.with_switches(**settings.model)
     fields = {name: getattr(switched, name) for name in MODEL_TYPES}
     kept = {name: getattr(saved, name) for name in ("vocab_size", *_SPECIAL_IDS)}

@@ -282,7 +282,7 @@ def test_a_run_that_starts_from_a_model_takes_other_switches_and_starts_texts_as
 def test_a_start_from_another_shape_is_refused_with_names_and_shapes(finished, values, tmp_path):
     folder, _ = finished
     values.pop("tokenizer_type")
-    with pytest.raises(ValueError, match=r"another shape: .*16\) instead of \(.*32"):
+    with pytest.raises(ValueError, match=r"are not those of .*\(16,\) and must have \(32,\)"):
         train(make_settings({**values, "init_from": str(folder), "hidden_size": 32}))
     assert not (tmp_path / "out").exists()
 
