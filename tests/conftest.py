@@ -38,7 +38,7 @@ settings.load_profile("bounded")
 
 
 def pytest_configure():
-    torch.set_num_threads(min(torch.get_num_threads(), 2))
+    torch.set_num_threads(1)  # models are tiny: more threads would only wait for each other
 
 
 @pytest.fixture(autouse=True)
