@@ -15,12 +15,14 @@ def writing(path: Path) -> Iterator[None]:
     """For as long as something is written at `path`.
 
     Raises:
-        OSError: naming path and free space, if it cannot be written. torch and safetensors have errors of their own for
-            a full disk, which are no OSError.
+        OSError: naming path and free space, if it cannot be written. torch, safetensors and tokenizers have errors of
+            their own for a full disk, which are no OSError.
     """
     try:
         yield
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except Exception as error:
+        if not isinstance(error, OSError | RuntimeError | SafetensorError) and type(error) is not Exception:
+            raise
         free = shutil.disk_usage(nearest_folder(path)).free
         raise OSError(
             f"{path} cannot be written ({error}); {free / 2**20:,.1f} MiB are free there. What was written before is "
