@@ -14,7 +14,8 @@ from transformers.utils import can_return_tuple, logging
 from .configuration_selfattn import SelfAttnConfig
 from .generation import SelfAttnGenerator
 from .loss import IGNORED, sequence_loss
-from .pretrained import RecordedWithLoss, SelfAttnBaseModel, take_loss_keywords
+from .masking import looks
+from .pretrained import RecordedWithLoss, SelfAttnBaseModel, kept_places, take_loss_keywords
 from .stacks import SelfAttnDecoder, check_labels
 
 logger = logging.get_logger(__name__)
@@ -96,7 +97,7 @@ class SelfAttnForCausalLM(SelfAttnGenerator, GenerationMixin):
         loss_kwargs = take_loss_keywords(kwargs)
         wanted: Tensor | None = labels if shift_labels is None else shift_labels
         if wanted is not None:
-            check_labels(wanted, self.config.vocab_size)
+            check_labels(wanted, self.config.vocab_size, looks(self, wanted))
             use_cache = bool(use_cache)
         elif "num_items_in_batch" in loss_kwargs:
             logger.warning_once(
@@ -113,7 +114,7 @@ class SelfAttnForCausalLM(SelfAttnGenerator, GenerationMixin):
             return_dict=True,
             **kwargs,
         )
-        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        kept = kept_places(logits_to_keep)
         logits = self.lm_head(outputs.last_hidden_state[:, kept])
         loss = None
         if wanted is not None:

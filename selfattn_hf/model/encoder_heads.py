@@ -18,7 +18,7 @@ from transformers.utils import can_return_tuple
 
 from .configuration_selfattn import SelfAttnConfig
 from .loss import IGNORED, classification_loss, problem_of, sequence_loss, span_loss
-from .masking import is_traced
+from .masking import looks
 from .pretrained import (
     Recorded,
     RecordedWithLoss,
@@ -134,7 +134,7 @@ class SelfAttnForSequenceClassification(EncoderHead):
         if labels is not None:
             problem = self.config.problem_type = self.config.problem_type or problem_of(logits, labels)
             if problem == "single_label_classification":
-                check_classes(labels, self.config.num_labels)
+                check_classes(labels, self.config.num_labels, looks(self, labels))
             loss = classification_loss(logits, labels, problem, num_items_in_batch)
         return SequenceClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
@@ -183,7 +183,7 @@ class SelfAttnForTokenClassification(EncoderHead):
         logits = self.classifier(self.dropout(outputs.last_hidden_state))
         loss = None
         if labels is not None:
-            check_classes(labels, self.config.num_labels)
+            check_classes(labels, self.config.num_labels, looks(self, labels))
             loss = sequence_loss(logits, labels, **loss_kwargs)
         return TokenClassifierOutput(
             loss=loss, logits=logits, hidden_states=outputs.hidden_states, attentions=outputs.attentions
@@ -239,8 +239,9 @@ class SelfAttnForQuestionAnswering(EncoderHead):
             start, end = (logits.masked_fill(attention_mask == 0, least) for logits in (start, end))
         loss = None
         if start_positions is not None and end_positions is not None:
-            check_answers(start_positions, attention_mask, "start_positions")
-            check_answers(end_positions, attention_mask, "end_positions")
+            look = looks(self, start_positions)
+            check_answers(start_positions, attention_mask, "start_positions", look)
+            check_answers(end_positions, attention_mask, "end_positions", look)
             of_start = span_loss(start, start_positions, num_items_in_batch)
             loss = (of_start + span_loss(end, end_positions, num_items_in_batch)) / 2
         return QuestionAnsweringModelOutput(
@@ -252,15 +253,13 @@ class SelfAttnForQuestionAnswering(EncoderHead):
         )
 
 
-def check_classes(labels: Tensor, size: int) -> None:
-    """Refuse labels that are neither a class below `size` nor -100.
-
-    Values are looked at on the CPU alone, as with ids; -1 would otherwise mean the last class there.
+def check_classes(labels: Tensor, size: int, look: bool) -> None:
+    """Refuse labels that are, after a `look` at them, neither a class below `size` nor -100.
 
     Raises:
         ValueError: naming the label and the limit.
     """
-    if labels.device.type != "cpu" or is_traced():
+    if not look:
         return
     wrong = labels[(labels != IGNORED) & ((labels < 0) | (labels >= size))]
     if wrong.numel():
@@ -270,13 +269,13 @@ def check_classes(labels: Tensor, size: int) -> None:
         )
 
 
-def check_answers(places: Tensor, mask: Tensor | None, name: str) -> None:
-    """Refuse answers [B] that lie in the padding of a mask [B, S]; see `check_classes`.
+def check_answers(places: Tensor, mask: Tensor | None, name: str, look: bool) -> None:
+    """Refuse answers [B] that lie, after a `look` at them, in the padding of a mask [B, S].
 
     Raises:
         ValueError: naming the row and the place.
     """
-    if mask is None or places.device.type != "cpu" or is_traced():
+    if mask is None or not look:
         return
     for row, place in enumerate(places.flatten().tolist()):
         if 0 <= place < mask.shape[1] and not mask[row, place]:

@@ -7,7 +7,7 @@ padded batch can be packed, so that work inside single tokens is done for real t
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.cache_utils import Cache
 from transformers.masking_utils import create_bidirectional_mask, create_causal_mask
 
@@ -22,7 +22,7 @@ def check_padding(mask: Tensor | None, rows: int, length: int | None, name: str)
         name: the argument, for the error.
 
     Raises:
-        ValueError: where the mask does not have the shape of the tokens.
+        ValueError: where the mask does not have the shape of the tokens, or holds something else.
     """
     if mask is None:
         return None
@@ -33,6 +33,11 @@ def check_padding(mask: Tensor | None, rows: int, length: int | None, name: str)
             "tokenizer returned with the ids."
         )
     real = mask.bool()
+    if mask.device.type == "cpu" and not is_traced() and not bool((mask == real).all()):
+        raise ValueError(
+            f"{name} holds 1 for real tokens and 0 for padding, got {mask[mask != real][0].item()}. Give the "
+            "mask that the tokenizer returned with the ids; masks to be added to affinities are made of it here."
+        )
     return None if not is_traced() and bool(real.all()) else real
 
 
@@ -66,6 +71,28 @@ def pack(padding: Tensor | None) -> Tensor | None:
     if padding is None or is_traced():
         return None
     return padding.flatten().nonzero().flatten()
+
+
+def looks(module: nn.Module, values: Tensor | None, fresh: bool = True) -> bool:
+    """Whether `module` looks at the values of a batch before it uses them.
+
+    On the CPU always. A GPU has to be waited for, so there while evaluating and in the first batch alone; what comes
+    later has been looked at by the collator.
+
+    Args:
+        module: remembers that it has looked.
+        values: a tensor of the batch; in what is none there is nothing to look at.
+        fresh: False where a cache goes on, with ids that the model itself has chosen.
+    """
+    if not isinstance(values, Tensor) or values.is_meta or is_traced():
+        return False
+    if values.device.type == "cpu":
+        return True
+    if values.device.type == "cuda" and torch.cuda.is_current_stream_capturing():
+        return False
+    is_first = "_has_looked" not in vars(module)
+    vars(module)["_has_looked"] = True
+    return fresh and (is_first or not module.training)
 
 
 def is_traced() -> bool:

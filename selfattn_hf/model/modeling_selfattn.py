@@ -22,7 +22,8 @@ from .encoder_heads import (
 )
 from .generation import SelfAttnGenerator
 from .loss import IGNORED, sequence_loss
-from .pretrained import Recorded, RecordedWithLoss, SelfAttnBaseModel, take_loss_keywords
+from .masking import looks
+from .pretrained import Recorded, RecordedWithLoss, SelfAttnBaseModel, kept_places, take_loss_keywords
 from .stacks import SelfAttnDecoder, SelfAttnEncoder, check_labels
 
 
@@ -182,7 +183,7 @@ class SelfAttnForConditionalGeneration(SelfAttnGenerator, GenerationMixin):
         """
         loss_kwargs = take_loss_keywords(kwargs)
         if labels is not None:
-            check_labels(labels, self.config.vocab_size)
+            check_labels(labels, self.config.vocab_size, looks(self, labels))
             use_cache = bool(use_cache)
             if decoder_input_ids is None and decoder_inputs_embeds is None:
                 decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
@@ -201,7 +202,7 @@ class SelfAttnForConditionalGeneration(SelfAttnGenerator, GenerationMixin):
             return_dict=True,
             **kwargs,
         )
-        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        kept = kept_places(logits_to_keep)
         logits = self.lm_head(outputs.last_hidden_state[:, kept])
         loss = None if labels is None else self.loss_function(logits, labels, **loss_kwargs)
         return Seq2SeqLMOutput(

@@ -32,6 +32,15 @@ class RecordedWithLoss(Recorded, total=False):
     label_smoothing: float
 
 
+def kept_places(logits_to_keep: int | Tensor) -> slice | Tensor:
+    """Where logits are computed: the last places, so many of them, or the places named; 0: everywhere."""
+    if isinstance(logits_to_keep, Tensor):
+        return logits_to_keep
+    if logits_to_keep < 0:
+        raise ValueError(f"logits_to_keep is a number of places from 0 on, got {logits_to_keep}. 0 keeps all.")
+    return slice(-logits_to_keep, None)
+
+
 def take_loss_keywords(kwargs: Any) -> dict[str, Any]:
     """Take what goes to the loss out of the keywords of a `forward`."""
     return {name: kwargs.pop(name) for name in ("num_items_in_batch", "label_smoothing") if name in kwargs}

@@ -20,7 +20,7 @@ from .configuration_selfattn import SelfAttnConfig
 from .contracts import Places
 from .layers import MIXERS, DecoderLayer, EncoderLayer, make_cache, make_norm
 from .loss import IGNORED
-from .masking import check_padding, cross_mask, is_traced, pack
+from .masking import check_padding, cross_mask, looks, pack
 from .positions import make_position
 from .pretrained import SelfAttnPreTrainedModel
 from .trees import Tree, check_tree
@@ -51,8 +51,8 @@ class Stack(SelfAttnPreTrainedModel):
         self.gradient_checkpointing = False
         self.post_init()
 
-    def embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
-        """Embeddings [B, T, D], scaled where `scale_embedding` says so."""
+    def embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None, look: bool) -> Tensor:
+        """Embeddings [B, T, D], scaled where `scale_embedding` says so; `look` at the ids first."""
         prefix = "decoder_" if self.side == "decoder" else ""
         given = input_ids if inputs_embeds is None else inputs_embeds
         if given is None or (input_ids is not None and inputs_embeds is not None):
@@ -60,13 +60,20 @@ class Stack(SelfAttnPreTrainedModel):
                 f"the {self.side} reads either ids or embeddings, got {'neither' if given is None else 'both'}. Give "
                 f"{prefix}input_ids or {prefix}inputs_embeds."
             )
-        if given.ndim != (2 if inputs_embeds is None else 3) or 0 in given.shape:
+        are_ids, width = inputs_embeds is None, self.config.hidden_size
+        if not isinstance(given, Tensor) or given.dtype == torch.bool or given.is_floating_point() == are_ids:
+            wanted, kind = "ids" if are_ids else "floating numbers", getattr(given, "dtype", type(given).__name__)
+            raise ValueError(f"the {self.side} reads a tensor of {wanted}, got {kind}. Convert it.")
+        if not are_ids and given.shape[-1] != width:
+            raise ValueError(f"{prefix}inputs_embeds have hidden_size={width} numbers each, got {given.shape[-1]}.")
+        if given.ndim != (2 if are_ids else 3) or 0 in given.shape:
             raise ValueError(
                 f"the {self.side} needs rows of at least one token each, got a batch of shape {tuple(given.shape)}. "
                 "Leave empty rows out, or end every row with the end-of-sequence token; one row alone is a batch too."
             )
-        if inputs_embeds is None:
-            check_ids(given, self.embed_tokens.num_embeddings, f"{prefix}input_ids")
+        if are_ids:
+            if look:
+                check_ids(given, self.embed_tokens.num_embeddings, f"{prefix}input_ids")
             given = self.embed_tokens(given)
         return given * self.config.hidden_size**0.5 if self.config.scale_embedding else given
 
@@ -156,21 +163,22 @@ class SelfAttnEncoder(Stack):
             **kwargs: output_hidden_states, output_attentions (eager attention only; mixers without affinities have
                 no map).
         """
-        x = self.embed(input_ids, inputs_embeds)
+        look = looks(self, input_ids if inputs_embeds is None else inputs_embeds)
+        x = self.embed(input_ids, inputs_embeds, look)
         shape = (x.shape[0], x.shape[1])
         padding = check_padding(attention_mask, *shape, name="attention_mask")
         masks = self.masks(x, padding, None)
         packed = pack(padding) if self.may_pack(kwargs) else None
         places = self.shifted(Places.count(shape, x.device, padding, packed=packed))
-        places = dataclasses.replace(places, tree=self.tree(syntax_heads, syntax_nodes, shape))
+        places = dataclasses.replace(places, tree=self.tree(syntax_heads, syntax_nodes, shape, look))
         x = self.order(places.take_back(x), places)
         inputs = self.inputs(x)
         for mixer, layer in self.steps():
             x = layer(x, inputs, mask=masks[mixer], position=self.position, places=places)
         return BaseModelOutput(last_hidden_state=self.finish(x, places, padding))
 
-    def tree(self, heads: Tensor | None, nodes: Tensor | None, shape: tuple[int, int]) -> Tree | None:
-        """The trees of the rows, checked; None where nothing reads them."""
+    def tree(self, heads: Tensor | None, nodes: Tensor | None, shape: tuple[int, int], look: bool) -> Tree | None:
+        """The trees of the rows, after a `look` at them; None where nothing reads them."""
         if heads is None and nodes is None:
             return None  # an encoding that needs them says so
         if heads is None or not self.config.reads_trees:
@@ -181,7 +189,7 @@ class SelfAttnEncoder(Stack):
                 else f"syntax_heads would do nothing: the encoder's position_encoding is {names}. Leave it out, or "
                 "choose a tree_ encoding."
             )
-        check_tree(heads, nodes, shape)
+        check_tree(heads, nodes, shape, look)
         return Tree(heads, nodes)
 
 
@@ -227,10 +235,11 @@ class SelfAttnDecoder(Stack):
             **kwargs: output_hidden_states, output_attentions (eager attention only; mixers without affinities have
                 no map).
         """
-        x = self.embed(input_ids, inputs_embeds)
-        shape = (x.shape[0], x.shape[1])
         cache = self._cache(past_key_values, use_cache)
         past = 0 if cache is None else cache.get_seq_length()
+        fresh = not isinstance(past, Tensor) and past == 0
+        x = self.embed(input_ids, inputs_embeds, looks(self, input_ids, fresh))
+        shape = (x.shape[0], x.shape[1])
         if isinstance(past, Tensor):
             past, seen = past.clone(), None  # a static cache counts in place, on its device
         else:
@@ -265,6 +274,12 @@ class SelfAttnDecoder(Stack):
             return {"source": None, "mask": None, "places": None}
         if states is None:
             raise ValueError("the decoder reads the encoder's states, got none. Give encoder_hidden_states.")
+        rows, width = x.shape[0], self.config.hidden_size
+        if states.ndim != 3 or states.shape[0] not in (1, rows) or states.shape[2] != width:
+            raise ValueError(
+                f"the decoder has {rows} rows and a width of {width}, and reads states of shape ({rows}, any, "
+                f"{width}), got {tuple(states.shape)}. Give as many sources as targets."
+            )
         shape = (states.shape[0], states.shape[1])
         padding = check_padding(mask, *shape, name="attention_mask")
         places = Places.count(shape, x.device, padding, packed=pack(padding) if may_pack else None)
@@ -297,15 +312,10 @@ class SelfAttnDecoder(Stack):
 def check_ids(ids: Tensor, size: int, name: str) -> None:
     """Refuse ids that have no row in the embedding table.
 
-    A GPU would have to be asked for the values at every step, and stops at such an id by itself; there the collator's
-    check stands alone.
-
     Raises:
         ValueError: naming the id and the limit.
     """
-    if ids.device.type != "cpu" or is_traced():
-        return
-    low, high = int(ids.min()), int(ids.max())
+    low, high = torch.stack(ids.aminmax()).tolist()  # one question to a device
     if low < 0 or high >= size:
         raise ValueError(
             f"{name} must be from 0 to {size - 1}, the rows of the embedding table, got {low if low < 0 else high}. "
@@ -313,8 +323,11 @@ def check_ids(ids: Tensor, size: int, name: str) -> None:
         )
 
 
-def check_labels(labels: Tensor, size: int) -> None:
-    """Refuse labels that are neither an id of the vocabulary nor -100; see `check_ids`."""
-    if labels.ndim != 2 or 0 in labels.shape:
-        raise ValueError(f"labels are rows of at least one token each, got a batch of shape {tuple(labels.shape)}.")
-    check_ids(labels.masked_fill(labels == IGNORED, 0), size, "labels")
+def check_labels(labels: Tensor, size: int, look: bool) -> None:
+    """Refuse labels that are no rows, or after a `look` at them neither an id of the vocabulary nor -100."""
+    if labels.ndim != 2 or 0 in labels.shape or labels.is_floating_point():
+        raise ValueError(
+            f"labels are rows of at least one token each, got a batch of shape {tuple(labels.shape)} of {labels.dtype}."
+        )
+    if look:
+        check_ids(labels.masked_fill(labels == IGNORED, 0), size, "labels")
