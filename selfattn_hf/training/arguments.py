@@ -142,9 +142,12 @@ def make_arguments(fields: dict[str, Any], metric: str, use_cache: bool) -> Seq2
             logging_nan_inf_filter=False,
             use_cache=use_cache,
         )
-        get_reporting_integration_callbacks(arguments.report_to)  # a name that there is not would fail much later
     except (ValueError, TypeError, ImportError, NotImplementedError) as error:
         raise ValueError(f"the training arguments do not fit together: {error}") from error
+    try:
+        get_reporting_integration_callbacks(arguments.report_to)  # a name that there is not would fail much later
+    except ValueError as error:
+        raise ValueError(f"report_to={fields.get('report_to')!r} names no place to report to: {error}") from error
     return arguments
 
 
