@@ -20,6 +20,9 @@ logger = logging.get_logger(__name__)
 # Written into every saved config. A new release changes this file, so that a cached copy of older code is not reused.
 VERSION = "0.1.0"
 
+# Implementations of attention that a file may choose: those that come with torch, and flash attention's own packages.
+IMPLEMENTATIONS = ("eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3", "flash_attention_4")
+
 # The classes that an Auto class finds in a saved folder.
 AUTO_MAP = {
     "AutoConfig": "configuration_selfattn.SelfAttnConfig",
@@ -176,6 +179,11 @@ class SelfAttnConfig(PreTrainedConfig):
                 f"the config.json of {name} says model_type={kind!r}, and {cls.model_type!r} is needed. Name a model "
                 "of this package; its convert() makes one of a BART, mBART, Pegasus, Marian, T5 or mT5."
             )
+        classes = content.get("auto_map", {})
+        if not isinstance(classes, dict):
+            raise ValueError(
+                f"auto_map in the config.json of {name} is a dictionary, got {classes!r:.80}. Save it again."
+            )
         return content, rest
 
     @classmethod
@@ -187,10 +195,10 @@ class SelfAttnConfig(PreTrainedConfig):
                 for it, a call may.
         """
         asked = config_dict.get("attn_implementation")
-        if asked is not None and not str(asked).isidentifier():
+        if asked is not None and asked not in IMPLEMENTATIONS:
             raise ValueError(
-                f"a saved config does not choose code to fetch, got attn_implementation={asked!r:.80}. Take it out of "
-                "config.json, and give attn_implementation to from_pretrained() where you want it."
+                f"attn_implementation in a saved config is one of {', '.join(IMPLEMENTATIONS)}, got {asked!r:.80}. Take "
+                "it out of config.json, and give any other to from_pretrained(): a file does not choose code to fetch."
             )
         overrides = {name: kwargs.pop(name) for name in list(kwargs) if name in cls.__dataclass_fields__}
         return super().from_dict({**config_dict, **overrides}, **kwargs)

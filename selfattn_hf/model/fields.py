@@ -97,6 +97,7 @@ def check_common(given: dict[str, Any]) -> None:
             f"id2label is a dictionary from the numbers of the labels to their names, got {labels!r:.80}. Leave it "
             "out, or give one such as {0: 'no', 1: 'yes'}."
         )
+    _check_quantization(given.get("quantization_config"))
     architectures, problem = given.get("architectures"), given.get("problem_type")
     if architectures is not None and not (
         isinstance(architectures, list) and all(isinstance(name, str) for name in architectures)
@@ -105,4 +106,19 @@ def check_common(given: dict[str, Any]) -> None:
     if problem is not None and problem not in PROBLEMS:
         raise ValueError(
             f"problem_type is one of {', '.join(PROBLEMS)}, or null, got {problem!r:.80}.{near(str(problem), PROBLEMS)}"
+        )
+
+
+def _check_quantization(given: Any) -> None:
+    """Refuse a method that there is not: transformers passes over it, and takes numbers for what they are not."""
+    if given is None or hasattr(given, "quant_method"):
+        return
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING as METHODS  # takes seconds
+
+    method = given.get("quant_method") if isinstance(given, dict) else None
+    if method not in METHODS and not (isinstance(given, dict) and {"load_in_8bit", "load_in_4bit"} & given.keys()):
+        hint = near(str(method), METHODS)
+        raise ValueError(
+            f"quantization_config is a dictionary with a quant_method of transformers, got {given!r:.80}.{hint} Leave "
+            "it out for weights that are not quantised."
         )

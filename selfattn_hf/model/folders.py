@@ -111,7 +111,7 @@ def check_fit(model: Any, there: dict[str, Entry], where: str, any_shape: bool) 
         optional |= tables if found else set()
         if len(found) > 1:
             problems.append(f"{' and '.join(found)} are several tables, and tie_word_embeddings=True means one")
-    for name, entry in given.items():
+    for name, entry in sorted(given.items(), key=lambda item: ".layers." in item[0]):  # tables tell most
         if name not in wanted:
             if name not in optional and not any(pattern.search(name) for pattern in left_out):
                 problems.append(f"{name} has no place in the model")

@@ -42,7 +42,7 @@ class SelfAttnGenerator(SelfAttnPreTrainedModel):
             OSError: where there is nothing to load.
         """
         config = options.pop("config", None) or SelfAttnConfig.from_pretrained(folder_or_id, revision=revision)
-        _check_json(folder_or_id, revision)
+        check_generation(_saved_generation(folder_or_id, revision), config)
         model, report = cls.from_pretrained(
             folder_or_id, config=config, revision=revision, output_loading_info=True, **options
         )
@@ -51,7 +51,6 @@ class SelfAttnGenerator(SelfAttnPreTrainedModel):
                 f"{folder_or_id} has no weights for {', '.join(missing[:5])}, so that a {cls.__name__} would say what "
                 f"chance says. It was saved by: {', '.join(config.architectures or ['unknown'])}. Train it first."
             )
-        check_generation(model.generation_config, model.config)
         return model
 
     @staticmethod
@@ -80,28 +79,29 @@ class SelfAttnGenerator(SelfAttnPreTrainedModel):
         super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
 
 
-def check_generation(how: GenerationConfig, config: SelfAttnConfig) -> None:
-    """Refuse a way of writing that is none, or has no end.
+def check_generation(how: dict[str, Any], config: SelfAttnConfig) -> None:
+    """Refuse a saved way of writing that is none, or has no end; transformers passes over fields that there are not.
+
+    Args:
+        how: the content of a generation_config.json.
+        config: of the model.
 
     Raises:
-        ValueError: naming the field of the generation config, the rule and what was given.
+        ValueError: naming the field, the rule and what was given.
     """
-    known = set(vars(GenerationConfig()))
-    for name in vars(how):
-        refuse_unless(
-            name in known or name.startswith("_"),
-            f"a generation config has no field {name}, got {name}={getattr(how, name)!r:.80}.{near(name, known)}"
-            " Leave it out",
-        )
+    known = GenerationConfig().to_dict()
+    for name, given in how.items():
+        hint = near(name, known) or " Leave it out."
+        refuse_unless(name in known, f"{_FILE} has no field {name}, got {name}={given!r:.80}.{hint.rstrip('.')}")
     places = config.known_places("decoder") or MOST_NEW_TOKENS
     for name, most in (("num_beams", MOST_BEAMS), ("num_return_sequences", MOST_BEAMS), ("max_new_tokens", places)):
-        given = getattr(how, name)
+        given = how.get(name)
         refuse_unless(
             given is None or (type(given) is int and 1 <= given <= most),
             f"{name} is a whole number from 1 to {most}, got {given!r:.80}. Set it in {_FILE}",
         )
     for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"):
-        given = getattr(how, name)
+        given = how.get(name)
         for token in given if isinstance(given, list) else [given]:
             refuse_unless(
                 token is None or (type(token) is int and 0 <= token < config.vocab_size),
@@ -109,11 +109,13 @@ def check_generation(how: GenerationConfig, config: SelfAttnConfig) -> None:
             )
 
 
-def _check_json(folder_or_id: str | Path, revision: str | None) -> None:
-    """Refuse a generation config that cannot be read: transformers takes it for one that is not there."""
+def _saved_generation(folder_or_id: str | Path, revision: str | None) -> dict[str, Any]:
+    """What is saved of the way of writing; a file that cannot be read is refused, which transformers takes for none."""
     path = cached_file(str(folder_or_id), _FILE, _raise_exceptions_for_missing_entries=False, revision=revision)
     try:
         content = {} if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON ({error}). Download or save it again.") from error
-    refuse_unless(isinstance(content, dict), f"{path} must be a dictionary. Download or save it again")
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must be a dictionary. Download or save it again.")
+    return content

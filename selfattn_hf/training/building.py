@@ -73,6 +73,11 @@ def start_config(settings: Settings, source: str) -> SelfAttnConfig:
             makes none, or the other way round.
     """
     saved = SelfAttnConfig.from_pretrained(source)
+    if not saved.is_encoder_decoder:
+        raise ValueError(
+            f"init_from={source} holds a decoder alone (is_encoder_decoder=False), and a run trains encoder and "
+            "decoder. Name the folder of a whole model."
+        )
     switched = saved.with_switches(**settings.model)
     fields = {name: getattr(switched, name) for name in MODEL_TYPES}
     kept = {name: getattr(saved, name) for name in ("vocab_size", *_SPECIAL_IDS)}
