@@ -161,7 +161,7 @@ def _load(name: str, revision: str | None, subfolder: str = "") -> PreTrainedTok
     except Exception as error:  # the library tokenizers knows no other kind
         said = " ".join(str(error).split())
         raise ValueError(
-            f"the tokenizer of {name} cannot be read from tokenizer.json and tokenizer_config.json ({said:.300}). "
+            f"the tokenizer of {name} cannot be read from tokenizer.json and tokenizer_config.json ({said:.600}). "
             "Download or save it again."
         ) from error
 
