@@ -1,5 +1,6 @@
 """Saved, then loaded: with the package by every Auto class, and without it in a fresh process by trust_remote_code."""
 
+import hashlib
 import importlib
 import json
 import os
@@ -21,7 +22,7 @@ CODE = {path.name for path in Path(selfattn_hf.model.__file__).parent.glob("*.py
 
 # Run with -I and the package made unimportable; prints one line of JSON for each folder.
 STRANGER = """
-import json, sys
+import hashlib, json, sys
 sys.modules["selfattn_hf"] = None
 import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
@@ -34,7 +35,11 @@ for folder in sys.argv[1:]:
     states = base(**inputs["batch"]).last_hidden_state
     again = folder + "/again"
     head.save_pretrained(again)
+    weights = [(name, weight.numpy().tobytes()) for name, weight in sorted(head.state_dict().items())]
+    run = [m.__file__ for name, m in sys.modules.items() if name.startswith("transformers_modules.") and m.__file__]
     print(json.dumps({
+        "code": {path.split("/")[-1]: hashlib.sha256(open(path, "rb").read()).hexdigest() for path in run},
+        "weights": hashlib.sha256(repr(weights).encode()).hexdigest(),
         "module": type(head).__module__.split(".")[0],
         "logits": (logits - inputs["logits"]).abs().max().item(),
         "base": (states @ head.lm_head.weight.T - inputs["logits"]).abs().max().item(),
@@ -43,6 +48,12 @@ for folder in sys.argv[1:]:
         "config": type(config).__name__,
     }))
 """
+
+
+def digest(model):
+    """sha256 of all weights by name; STRANGER has the same in its process."""
+    weights = [(name, weight.numpy().tobytes()) for name, weight in sorted(model.state_dict().items())]
+    return hashlib.sha256(repr(weights).encode()).hexdigest()
 
 
 def save_with_inputs(model, folder, batch, pad):
@@ -85,8 +96,11 @@ def test_the_suitcase_opens_in_a_process_that_does_not_have_the_package(make_mod
         {"position_encoding": "t5", "tie_word_embeddings": False, "attention_score": "additive", "norm": "post"},
     ]
     folders = [tmp_path / f"variant_{i}" for i in range(len(variants))]
-    for folder, switches in zip(folders, variants, strict=True):
-        save_with_inputs(make_model(torch.float32, **switches), folder, batch, pad)
+    models = [make_model(torch.float32, **switches) for switches in variants]
+    for folder, model in zip(folders, models, strict=True):
+        save_with_inputs(model, folder, batch, pad)
+    source = Path(selfattn_hf.model.__file__).parent
+    release = {name: hashlib.sha256((source / name).read_bytes()).hexdigest() for name in CODE}
     env = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"}
     env.pop("HF_MODULES_CACHE", None)
     done = subprocess.run(
@@ -96,7 +110,11 @@ def test_the_suitcase_opens_in_a_process_that_does_not_have_the_package(make_mod
     assert done.returncode == 0, done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert len(lines) == len(variants)
-    for line, folder in zip(lines, folders, strict=True):
+    for line, folder, model in zip(lines, folders, models, strict=True):
+        code = line.pop("code")
+        code.pop("__init__.py", None)
+        assert code == {name: release[name] for name in code} and {"modeling_selfattn.py", "stacks.py"} <= code.keys()
+        assert line.pop("weights") == digest(model)
         assert line.pop("logits") <= 2e-6
         assert line.pop("base") <= 2e-5
         assert line == {
