@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -99,7 +100,9 @@ def _in_child(work: Callable[[], Outcome]) -> Outcome:
     sys.stdout.flush()
     sys.stderr.flush()
     deadline = time.perf_counter() + PATIENCE
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of threads, which a child that only tries does not miss
+        child = os.fork()
     if child == 0:
         _be_the_child(work, writing)
     os.close(writing)

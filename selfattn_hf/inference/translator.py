@@ -15,6 +15,7 @@ from transformers import GenerationConfig
 
 from selfattn_hf import SelfAttnConfig, SelfAttnForConditionalGeneration
 from selfattn_hf.data import Tokenizers, load_tokenizers
+from selfattn_hf.model import near
 
 from .sources import Row, Sources, TextError, pairs
 
@@ -190,7 +191,9 @@ class Translator:
         settings = copy.deepcopy(self.model.generation_config)
         settings.update(num_beams=num_beams or settings.num_beams)
         if unknown := settings.update(**generate):
-            raise ValueError(f"{', '.join(unknown)} is no setting of a translation and no field of GenerationConfig.")
+            name = next(iter(unknown))
+            hint = near(name, vars(settings)) or " Leave it out."
+            raise ValueError(f"{name} is no setting of a translation and no field of GenerationConfig.{hint}")
         if settings.return_dict_in_generate or (settings.num_return_sequences or 1) > 1:
             raise ValueError(
                 "A Translator gives one answer per text, so num_return_sequences and return_dict_in_generate do not "

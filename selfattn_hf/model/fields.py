@@ -73,7 +73,7 @@ def describe(annotation: Any) -> str:
         elif get_origin(part) is list:
             words.append("a list of them" if named(part) else "a list of whole numbers")
         elif part is not int or float not in parts:  # a field for numbers takes whole ones too
-            words.append(_WORDS[part])
+            words.append(_WORDS.get(part, str(part)))
     return " or ".join([", ".join(words[:-1]), words[-1]]) if len(words) > 1 else words[0]
 
 

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 from safetensors import SafetensorError, safe_open
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-# What transformers would read in place of safetensors: a pickle runs code; and what it reads before it asks a model.
+# What transformers reads where there are no safetensors.
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.bin")
+# What it reads in their place where it finds one, without a look at shapes.
 DISTRIBUTED = re.compile(r"shard-\d{5}-model-\d{5}-of-\d{5}\.safetensors")
 # The parts of a base model. All else belongs to a head, and a head may be new on a model that is trained.
 BASE = ("shared", "encoder", "decoder")
