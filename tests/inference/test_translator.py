@@ -99,7 +99,7 @@ def test_an_answer_longer_than_the_decoders_table_is_refused(make_model, tokeniz
         ({"batch_size": 0}, "batch_size .* starts at 1, got 0"),
         ({"num_beams": 0}, "num_beams .* starts at 1, got 0"),
         ({"max_new_tokens": -1}, "max_new_tokens .* starts at 1, got -1"),
-        ({"num_beam": 3}, "num_beam is no setting of a translation"),
+        ({"num_beam": 3}, "num_beam is no setting of a translation.*Did you mean num_beams"),
         ({"num_beams": 2, "num_return_sequences": 2}, "one answer per text"),
         ({"return_dict_in_generate": True}, "one answer per text"),
     ],
