@@ -30,12 +30,16 @@ SMALL: dict[str, Any] = {
     "metric": "token_accuracy", "predict_with_generate": False, "max_new_tokens": 8, "use_cpu": True,
 }  # fmt: skip
 LAST = "checkpoint-12"
+_STREAM = {"streaming": True, "streaming_buffer": 56, "max_train_rows": None}
 BATCHES: dict[str, dict[str, Any]] = {  # how rows become batches
     "length groups": {"per_device_train_batch_size": 16},
     "token budget": {"batch_tokens": 640},
     "random, accumulated": {
         "train_sampling_strategy": "random", "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2,
     },
+    "stream": {**_STREAM, "per_device_train_batch_size": 16},
+    "stream, token budget": {**_STREAM, "batch_tokens": 640},
+    "stream, accumulated": {**_STREAM, "per_device_train_batch_size": 8, "gradient_accumulation_steps": 2},
 }  # fmt: skip
 _STATE = ("model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth")
 _TOUCHES = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")  # Python says so before it does any of them

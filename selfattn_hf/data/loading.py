@@ -19,6 +19,7 @@ from .columns import chosen_columns
 from .diagnosis import first_problem
 from .files import files_of, is_data_file, loader_arguments, split_in_words, state_of
 from .settings import SPLITS, DataSettings
+from .streaming import Stream
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ def load_splits(settings: DataSettings, splits: Sequence[str] = SPLITS) -> dict[
     (`syntax` is column or conllu), the source's `words` and their `heads` are columns too.
 
     Values of a wrong type inside a mixed column are left for `prepare` to count; they are the only ones that are no
-    text here.
+    text here. With `streaming`, the training split is its first `streaming_buffer` rows.
 
     Args:
         settings: which data set, splits and columns.
@@ -50,6 +51,11 @@ def load_splits(settings: DataSettings, splits: Sequence[str] = SPLITS) -> dict[
     unknown = set(splits) - set(SPLITS)
     if unknown:
         raise ValueError(f"splits must be among {', '.join(SPLITS)}; got {', '.join(sorted(unknown))}.")
+    if settings.streaming:
+        return {
+            split: stream.first(settings.streaming_buffer if split == "train" else settings.max_eval_rows)
+            for split, stream in open_streams(settings, splits).items()
+        }
     builder = _prepared_builder(settings)
     existing = list(builder.info.splits)
     loaded = {}
@@ -70,8 +76,21 @@ def load_splits(settings: DataSettings, splits: Sequence[str] = SPLITS) -> dict[
     return loaded
 
 
+def open_streams(settings: DataSettings, splits: Sequence[str] = SPLITS) -> dict[str, Stream]:
+    """The splits of a data set, to be read row by row; otherwise as `load_splits`."""
+    builder = _prepared_builder(settings)
+    existing = list(builder.as_streaming_dataset())
+    streams = {}
+    for split in splits:
+        asked = getattr(settings, f"{split}_split")
+        if asked is not None or split in existing:
+            _check_split(existing, split, asked or split)
+            streams[split] = Stream(builder, settings, split, asked or split)
+    return streams
+
+
 def _prepared_builder(settings: DataSettings) -> Any:
-    """The library's reader of the data set, with all its splits read."""
+    """The library's reader of the data set; all its splits are read already, unless they are to be streamed."""
     try:
         arguments = _builder_arguments(settings)
     except (UnicodeDecodeError, BadGzipFile, EOFError) as error:
@@ -79,7 +98,7 @@ def _prepared_builder(settings: DataSettings) -> Any:
     try:
         path = arguments.pop("path")
         builder = path(**arguments) if isinstance(path, type) else load_dataset_builder(path, **arguments)
-        builder.download_and_prepare()
+        _read(builder, settings)
         # The JSON reader takes a column of dates for timestamps; as JSON values its texts stay as they were written.
         dates = [
             name
@@ -90,7 +109,7 @@ def _prepared_builder(settings: DataSettings) -> Any:
         if dates:
             features = Features({**builder.info.features, **{name: Json() for name in dates}})
             builder = load_dataset_builder(path, **arguments, features=features)
-            builder.download_and_prepare()
+            _read(builder, settings)
     except (DatasetGenerationError, ConnectionError, ValueError, OSError, EOFError) as error:
         raise _explained(error, settings.dataset, arguments) from error
     if builder.name == "conll":
@@ -100,6 +119,14 @@ def _prepared_builder(settings: DataSettings) -> Any:
             "dev.conllu], or {train: train.conllu, test: test.conllu}."
         )
     return builder
+
+
+def _read(builder: Any, settings: DataSettings) -> None:
+    """All rows into the cache; of a stream, as many as tell the columns."""
+    if settings.streaming:
+        builder.as_streaming_dataset()
+    else:
+        builder.download_and_prepare()
 
 
 def _explained(error: Exception, dataset: Any, arguments: dict[str, Any]) -> Exception:
@@ -138,13 +165,7 @@ def _builder_arguments(settings: DataSettings) -> dict[str, Any]:
 
 def _read_split(builder: Any, dataset: Any, split: str, asked: str) -> Dataset:
     existing = list(builder.info.splits)
-    missing = [name for name in re.findall(r"(?:^|\+)\s*([\w.-]+)", asked) if name not in existing]
-    if missing:
-        hint = f" Or take rows of another: {split}_split: {existing[0]}[95%:]." if split == "validation" else ""
-        raise ValueError(
-            f"{split}_split={asked!r}: the data set has no split {missing[0]!r}, only {', '.join(existing)}."
-            f"{near(missing[0], existing)}{hint}"
-        )
+    _check_split(existing, split, asked)
     try:
         rows = builder.as_dataset(split=asked)
     except (ValueError, AssertionError) as error:
@@ -154,3 +175,13 @@ def _read_split(builder: Any, dataset: Any, split: str, asked: str) -> Dataset:
     if len(rows) == 0:
         raise ValueError(f"{split}_split={asked!r} has no rows. Choose another split or a larger slice.")
     return rows
+
+
+def _check_split(existing: list[str], split: str, asked: str) -> None:
+    missing = [name for name in re.findall(r"(?:^|\+)\s*([\w.-]+)", asked) if name not in existing]
+    if missing:
+        hint = f" Or take rows of another: {split}_split: {existing[0]}[95%:]." if split == "validation" else ""
+        raise ValueError(
+            f"{split}_split={asked!r}: the data set has no split {missing[0]!r}, only {', '.join(existing)}."
+            f"{near(missing[0], existing)}{hint}"
+        )

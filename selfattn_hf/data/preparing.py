@@ -79,7 +79,7 @@ def prepare(rows: Dataset, tokenizers: Tokenizers, settings: DataSettings, split
     Raises:
         ValueError: if a row is refused (split, row, column and reason are named) or no row is left.
     """
-    work = _Work(tokenizers, settings, split)
+    work = Preparer(tokenizers, settings, split)
     if work.syntax is not None and work.syntax.reads_heads and not {"words", "heads"} <= set(rows.column_names):
         raise ValueError(
             f"syntax={settings.syntax!r} needs the columns words and heads, and the {split} split has only "
@@ -105,39 +105,50 @@ def prepare(rows: Dataset, tokenizers: Tokenizers, settings: DataSettings, split
             f"no row of {work.split} is left: {reasons or 'it is empty'}.{first} Check source_column, "
             "target_column, max_source_length, max_target_length and syntax."
         )
-    counts = work.counts
-    report = PrepareReport(
-        split=split,
-        rows=len(rows),
-        kept=len(ready),
-        cut=counts["cut"],
-        dropped=dict(work.dropped),
-        source_tokens=counts["source tokens"],
-        target_tokens=counts["target tokens"],
-        source_unknown=counts["source unknown"],
-        target_unknown=counts["target unknown"],
-        copies=counts["copies"],
-    )
-    return ready, report
+    return ready, work.report()
 
 
-class _Work:
-    """Prepares batch after batch and counts."""
+class Preparer:
+    """Prepares batch after batch and counts.
+
+    Args:
+        tokenizers: of source and target.
+        settings: as for `prepare`.
+        split: its name.
+    """
 
     def __init__(self, tokenizers: Tokenizers, settings: DataSettings, split: str) -> None:
         self.tokenizers = {"source": tokenizers.source, "target": tokenizers.target}
         self.limits = {side: getattr(settings, name) for side, name in _LIMITS.items()}
         self.settings = settings
         self.syntax = Syntax.of(settings)
+        self.name = split
         self.split = split_in_words(settings.dataset, split, getattr(settings, f"{split}_split", None))
         self.counts: Counter[str] = Counter()
         self.dropped: Counter[str] = Counter()
         self.first_dropped = ""
 
+    def report(self) -> PrepareReport:
+        """What became of the rows so far."""
+        return PrepareReport(
+            split=self.name,
+            rows=self.counts["rows"],
+            kept=self.counts["kept"],
+            cut=self.counts["cut"],
+            dropped=dict(self.dropped),
+            source_tokens=self.counts["source tokens"],
+            target_tokens=self.counts["target tokens"],
+            source_unknown=self.counts["source unknown"],
+            target_unknown=self.counts["target unknown"],
+            copies=self.counts["copies"],
+        )
+
     def __call__(self, batch: Mapping[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+        """Columns of rows with their numbers -> the columns of `prepare`, without the rows that are left out."""
         columns = ("row", "input_ids", "labels", "source", "target")
         trees = () if self.syntax is None else ("syntax_heads", "syntax_nodes")
         out: dict[str, list[Any]] = {name: [] for name in (*columns, *trees)}
+        self.counts["rows"] += len(indices)
         usable = [
             place
             for place, index in enumerate(indices)
@@ -158,6 +169,7 @@ class _Work:
             if not self._cut_or_drop(index, row):
                 continue
             out["row"].append(index)
+            self.counts["kept"] += 1
             self.counts["copies"] += batch["source"][place] == batch["target"][place]
             for side, column in _IDS.items():
                 self.counts[f"{side} tokens"] += len(row[column])

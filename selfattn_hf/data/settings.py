@@ -51,6 +51,12 @@ class DataSettings:
     bad_rows: BadRows = "drop"
     """What happens to a row that is empty, missing or no text, or has no tree: drop and count it, or refuse the
     data."""
+    streaming: bool = False
+    """Read the training split while training on it, for sets larger than memory or disk: in the order of the data, and
+    without a copy in the cache. Needs `max_steps`, and `eval_steps` or `save_steps`."""
+    streaming_buffer: int = 10_000
+    """For `streaming`: so many rows are made ready at a time and shuffled; a new tokenizer is trained on the first
+    ones."""
     max_train_rows: int | None = None
     """Only the first so many rows of the training split."""
     max_eval_rows: int | None = None
@@ -83,6 +89,7 @@ class DataSettings:
         for name, least in (
             ("max_source_length", 2),  # one token and the end token
             ("max_target_length", 2),
+            ("streaming_buffer", 1),
             ("max_train_rows", 1),
             ("max_eval_rows", 1),
             ("tokenizer_vocab_size", 5),  # four special tokens and one more
@@ -96,6 +103,11 @@ class DataSettings:
                 "learn to copy. To train a copying model, duplicate the column in the data."
             )
         self._refuse_settings_that_do_nothing()
+
+    @property
+    def splits(self) -> dict[str, str | None]:
+        """What is asked for as training, validation and test split."""
+        return {split: getattr(self, f"{split}_split") for split in SPLITS}
 
     def _check_dataset(self) -> None:
         if not self.dataset:
@@ -127,12 +139,21 @@ class DataSettings:
 
     def _refuse_settings_that_do_nothing(self) -> None:
         default = {field.name: field.default for field in fields(self)}
-        for name, needs in (("syntax_column", "column"), ("syntax_language", "parser")):
-            if getattr(self, name) != default[name] and self.syntax != needs:
+        for name, beside, needs in (
+            ("syntax_column", "syntax", "column"), ("syntax_language", "syntax", "parser"),
+            ("streaming_buffer", "streaming", True), ("max_train_rows", "streaming", False),
+        ):  # fmt: skip
+            if getattr(self, name) != default[name] and getattr(self, beside) != needs:
                 raise ValueError(
-                    f"{name}={getattr(self, name)!r} would do nothing with syntax={self.syntax!r}: it is for "
-                    f"syntax={needs!r}. Remove one of the two."
+                    f"{name}={getattr(self, name)!r} would do nothing with {beside}={getattr(self, beside)!r}: it is "
+                    f"for {beside}={needs!r}. Remove one of the two."
                 )
+        sliced = [f"{split}_split={asked!r}" for split, asked in self.splits.items() if asked and "[" in asked]
+        if self.streaming and sliced:
+            raise ValueError(
+                f"{sliced[0]} is a slice, and the rows of a stream are not known before they are read. Name a whole "
+                "split, or set streaming to false."
+            )
         if self.tokenizer is None:
             return
         for name in ("tokenizer_type", "tokenizer_vocab_size", "tokenizer_shared", "lowercase"):

@@ -96,6 +96,7 @@ class SavingTrainer(Seq2SeqTrainer):
                 if self.args.should_save:
                     self.state.best_model_checkpoint = kept  # transformers saw the folder under its name of now
                     self.state.save_to_json(str(staging / target.name / "trainer_state.json"))
+                    self._save_place(staging / target.name)
                     if out_of_turn:
                         (staging / target.name / OUT_OF_TURN).touch()
                     seal(staging / target.name)
@@ -108,6 +109,16 @@ class SavingTrainer(Seq2SeqTrainer):
         finally:
             self._is_saving = False
         self._saved_step = self.state.global_step
+
+    def _save_place(self, folder: Path) -> None:
+        """Write down where the training data go on, if only the run knows."""
+
+    def _load_place(self, checkpoint: Path) -> None:
+        """Go there."""
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._load_place(Path(resume_from_checkpoint))
 
     def _load_best_model(self) -> None:
         """Nothing: the run decides what it keeps, and verifies it before it is loaded."""
@@ -127,3 +138,4 @@ class SavingTrainer(Seq2SeqTrainer):
         """Take up the history of a checkpoint without training on."""
         self.state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
         self.meter.restore(self.state)
+        self._load_place(checkpoint)

@@ -15,6 +15,7 @@ from selfattn_hf.data import DataSettings
 
 from .arguments import ARGUMENT_TYPES, NOT_TAKEN, complete, default_output_dir, make_arguments
 from .fields import check_value, near_name, read_typed
+from .streams import check_stream
 from .yaml_files import dump_yaml, read_yaml
 
 Metric = Literal["bleu", "chrf", "exact_match", "token_accuracy"]
@@ -206,6 +207,8 @@ def _check_together(settings: Settings) -> None:
         run.batch_tokens is None or not settings.training.get("dataloader_drop_last"),
         "batch_tokens makes batches of every row, and dataloader_drop_last would do nothing. Leave it out",
     )
+    if data.streaming:
+        check_stream(data, run.batch_tokens, settings.training, fields)
     _require(
         run.early_stopping is None or fields["eval_strategy"] != "no",
         "early_stopping counts evaluations, and eval_strategy is 'no'. Set eval_strategy to steps or epoch",

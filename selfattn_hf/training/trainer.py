@@ -1,5 +1,6 @@
 """The Trainer of this project: transformers' own, with batches, loss, evaluation and checkpoints as promised."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,15 +10,16 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import GenerationConfig, PreTrainedModel, PrinterCallback, TrainerControl
 from transformers.trainer_callback import ProgressCallback
 
-from selfattn_hf.data import LengthGroupedSampler, TokenBudgetBatchSampler, Tokenizers
+from selfattn_hf.data import LengthGroupedSampler, StreamedBatches, TokenBudgetBatchSampler, Tokenizers
 
-from .checkpoints import list_checkpoints
+from .checkpoints import list_checkpoints, step_of
 from .disk import write_text
 from .evaluation import Evaluator, Prepared
 from .progress import Bar, EarlyStopping, Lines, Meter
 from .saving import SavingTrainer
 from .settings import RunSettings
 
+PLACE = "stream.json"  # file of a checkpoint: where the stream goes on
 ROWS = "rows"  # numbers of a batch's rows in the training split, beside what the model reads
 
 
@@ -25,7 +27,7 @@ class SelfAttnTrainer(SavingTrainer):
     """`Seq2SeqTrainer` with these differences.
 
     - Label smoothing is the model's, so that it is exact under gradient accumulation.
-    - Batches of a token budget, or of like length, which resume exactly.
+    - Batches of a token budget, of like length, and of a stream, which resume exactly.
     - Evaluation weighs every target token alike, and does not touch the model's generation config.
     - A loss or a gradient that is no number stops the run before the weights are spoiled, and the rows are named.
     - Checkpoints are whole or not there, and a signal stops the run after a step (see `saving`).
@@ -39,7 +41,7 @@ class SelfAttnTrainer(SavingTrainer):
         args: Any,
         *,
         run: RunSettings,
-        train: Prepared,
+        train: Any,
         validation: Prepared | None,
         collator: Any,
         evaluator: Evaluator,
@@ -60,7 +62,7 @@ class SelfAttnTrainer(SavingTrainer):
             model=model,
             args=args,
             data_collator=_Numbered(collator),
-            train_dataset=train.rows,
+            train_dataset=train,
             eval_dataset=None if validation is None else validation.rows,
             callbacks=callbacks,
         )
@@ -70,11 +72,18 @@ class SelfAttnTrainer(SavingTrainer):
             self.add_callback(Bar)
 
     def get_train_dataloader(self) -> DataLoader:
-        """Batches of a token budget where `batch_tokens` is set, else as transformers makes them."""
+        """Batches of a stream, or of a token budget where `batch_tokens` is set, or as transformers makes them."""
+        stream = self.stream
+        if self.args.world_size > 1 and (stream is not None or self.run_settings.batch_tokens is not None):
+            raise ValueError(
+                "streaming and batch_tokens are for one process. Set per_device_train_batch_size instead of "
+                "batch_tokens, and streaming to false."
+            )
+        if stream is not None:
+            pin = self.args.dataloader_pin_memory
+            return DataLoader(stream, batch_size=None, collate_fn=self.data_collator, pin_memory=pin)
         if self.run_settings.batch_tokens is None:
             return super().get_train_dataloader()
-        if self.args.world_size > 1:
-            raise ValueError("batch_tokens is for one process. Set per_device_train_batch_size instead.")
         sampler = TokenBudgetBatchSampler(_lengths(self.train_dataset), self.run_settings.batch_tokens, self._data_seed)
         loader = DataLoader(
             self.train_dataset,
@@ -94,6 +103,21 @@ class SelfAttnTrainer(SavingTrainer):
         rows = self.train_dataset if train_dataset is None else train_dataset
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
         return LengthGroupedSampler(_lengths(rows), batch, self._data_seed)
+
+    @property
+    def stream(self) -> StreamedBatches | None:
+        """The training split, where it is streamed."""
+        return self.train_dataset if isinstance(self.train_dataset, StreamedBatches) else None
+
+    def _save_place(self, folder: Path) -> None:
+        if self.stream is not None:
+            place = self.stream.place(self.state.global_step * self.args.gradient_accumulation_steps)
+            (folder / PLACE).write_text(json.dumps(place), encoding="utf-8")
+
+    def _load_place(self, checkpoint: Path) -> None:
+        if self.stream is not None:
+            place = json.loads((checkpoint / PLACE).read_text(encoding="utf-8"))
+            self.stream.go_on(place, step_of(checkpoint) * self.args.gradient_accumulation_steps)
 
     @property
     def _data_seed(self) -> int:
@@ -184,6 +208,8 @@ class _Numbered:
         self.collate = collate
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        if not rows:  # a batch of a stream that was trained on before
+            return {}
         return {**self.collate(rows), ROWS: torch.tensor([row["row"] for row in rows])}
 
 
