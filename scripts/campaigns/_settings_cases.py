@@ -32,7 +32,7 @@ def spoiled(path: Path) -> Iterator[Case]:
         where = f"{path.stem}: {key}"
         yield Case(f"{where} misspelt", written({near: value} | without), (near, f"Did you mean {key}?"))
         for wrong in wrong_values(key):
-            yield Case(f"{where} is {wrong!r}", written(without | {key: wrong}), (key, path_of(wrong)))
+            yield Case(f"{where} is {wrong!r}", written(without | {key: wrong}), (key, repr(wrong)))
         yield Case(f"{where} twice", f"{text}\n{dump_yaml({key: value})}".encode(), (key, "second time", "line"))
         if isinstance(value, str) and words_of(key):
             typo = misspelt(value)
@@ -69,12 +69,8 @@ def words_of(key: str) -> list[str]:
 
 
 def written(values: dict[str, Any]) -> bytes:
+    """Settings as a file."""
     return dump_yaml(values).encode()
-
-
-def path_of(value: Any) -> str:
-    """How a message shows a value."""
-    return repr(value)
 
 
 def lines(*more: str) -> bytes:
