@@ -52,7 +52,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         ]
         points = min(options.points or len(cases), len(cases))
         table = Table(points, file=26, damage=18, older=8, exit=5, verdict=10)
-        for number, (file, damage, only) in enumerate(random.Random(1).sample(cases, points)):
+        chosen = sorted(random.Random(1).sample(range(len(cases)), points))
+        for number, (file, damage, only) in enumerate(cases[index] for index in chosen):
             place = Path(scratch) / f"case {number}"
             shutil.copytree(killed, place)
             if only:

@@ -52,7 +52,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         kind = "limit" if options.limit or not _can_mount(Path(scratch) / "try") else "file system"
         table = Table(points, room=16, stopped=34, whole=14, verdict=8)
         for number in range(points):
-            share = number / points
+            share = number / points  # of the room that a run takes in the end, so it is never enough
             place = Path(scratch) / f"case {number}"
             if kind == "limit":
                 most = int(SMALLEST + share * (max(sizes) - SMALLEST))

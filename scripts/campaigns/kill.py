@@ -64,7 +64,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 def _end(number: int, points: int, whole: Outcome, draw: random.Random) -> End:
     if number % 2 == 0:
-        return End("file", len(whole.touches) * number // points)
+        return End("file", len(whole.touches) * (number + 1) // (points + 1))
     return End("moment", draw.uniform(0, whole.seconds))
 
 
