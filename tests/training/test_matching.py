@@ -58,7 +58,7 @@ def test_untied_tables_count_three_times():
 
 def test_counting_takes_no_memory_and_draws_no_numbers():
     before = torch.random.get_rng_state()
-    assert count_parameters(SelfAttnConfig(hidden_size=2**17, intermediate_size=2**19)) > 2e12
+    assert count_parameters(SelfAttnConfig(hidden_size=2**12, intermediate_size=2**14)) > 2.9e9
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
