@@ -133,9 +133,9 @@ def _be_the_run(place: Path, end: End | None, most_bytes: int | None, blind: boo
     torch.set_num_threads(1)
     tqdm.set_lock(threading.RLock())  # its own is a semaphore, which a process that is killed leaves behind
     if blind:
-        from selfattn_hf.training import checkpoints, run
+        from selfattn_hf.training import checkpoints, finishing
 
-        checkpoints.what_is_broken = run.what_is_broken = lambda checkpoint: None
+        checkpoints.what_is_broken = finishing.what_is_broken = lambda checkpoint: None
     if end is not None and end.kind == "step":
         _end_in_a_step(end)
     if most_bytes is None:
