@@ -10,7 +10,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from selfattn_hf.data import Tokenizers
 
-from .checkpoints import OUT_OF_TURN, STAGING, list_checkpoints, put_in_place, seal, step_of, thin_out
+from .checkpoints import OUT_OF_TURN, STAGING, put_in_place, seal, step_of, thin_out
 from .disk import writing
 from .progress import EarlyStopping, Meter
 from .settings import RunSettings
@@ -54,9 +54,9 @@ class SavingTrainer(Seq2SeqTrainer):
             return
         if self._saved_step != self.state.global_step:
             self._save_checkpoint(model, trial, out_of_turn=True)
-        checkpoint = list_checkpoints(Path(self.args.output_dir))[-1]
+        step = self.state.global_step
         raise Stopped(
-            f"stopped after step {self.state.global_step} of {self.state.max_steps}, and all of it is in {checkpoint}. "
+            f"stopped after step {step} of {self.state.max_steps}, and all of it is in {self._checkpoint(step)}. "
             "The same command goes on from there.",
             self.stop.number,
         )
@@ -108,6 +108,7 @@ class SavingTrainer(Seq2SeqTrainer):
             raise
         finally:
             self._is_saving = False
+        self.accelerator.wait_for_everyone()  # nobody leaves before the first process is done
         self._saved_step = self.state.global_step
 
     def _save_place(self, folder: Path) -> None:

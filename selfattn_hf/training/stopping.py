@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -10,6 +11,13 @@ import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+REPEAT = 5.0  # seconds in which torchrun hands on to its processes a signal that they may have got already
+
+
+def leave_signals_to_the_run() -> None:
+    """In a worker that loads data: a signal to all processes must not end it before the run has saved."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 class Stopped(KeyboardInterrupt):
@@ -35,6 +43,7 @@ class StopOnSignal(TrainerCallback):
         self.number = 0  # of the signal that a process of this run has got
         self.may_stop = False
         self._heard = 0  # the same, of this process
+        self._since = 0.0
         self._process = 0
         self._before: dict[int, Any] = {}
 
@@ -51,11 +60,14 @@ class StopOnSignal(TrainerCallback):
             signal.signal(*self._before.popitem())
 
     def _listen(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a worker that loads data: the run tells it when to stop
+        if os.getpid() != self._process:  # a worker that has not loaded anything yet
             return
         if self._heard:
+            if _is_one_of_several() and time.monotonic() - self._since < REPEAT:
+                return
             raise Stopped("ended at once. The same command goes on from the last checkpoint.", number)
         self.number = self._heard = number
+        self._since = time.monotonic()
         # The signal may have come in the middle of a print, and a print inside a print is an error.
         os.write(2, b"\nstopping: this step is finished and saved. The same signal once more ends at once.\n")
 
@@ -79,3 +91,7 @@ class StopOnSignal(TrainerCallback):
             torch.distributed.all_reduce(number, torch.distributed.ReduceOp.MAX)
             self.number = int(number)
         return bool(self.number)
+
+
+def _is_one_of_several() -> bool:
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1

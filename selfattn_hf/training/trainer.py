@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader, Sampler, get_worker_info
 from transformers import GenerationConfig, PreTrainedModel, PrinterCallback, TrainerControl
 from transformers.trainer_callback import ProgressCallback
 
@@ -18,6 +18,7 @@ from .evaluation import Evaluator, Prepared
 from .progress import Bar, EarlyStopping, Lines, Meter
 from .saving import SavingTrainer
 from .settings import RunSettings
+from .stopping import leave_signals_to_the_run
 
 PLACE = "stream.json"  # file of a checkpoint: where the stream goes on
 ROWS = "rows"  # numbers of a batch's rows in the training split, beside what the model reads
@@ -49,6 +50,7 @@ class SelfAttnTrainer(SavingTrainer):
         tokenizers: Tokenizers,
     ) -> None:
         self._rows: list[int] = []
+        self._grouped: LengthGroupedSampler | None = None
         self.meter = Meter()
         self.run_settings = run
         self.validation = validation
@@ -102,7 +104,14 @@ class SelfAttnTrainer(SavingTrainer):
             return super()._get_train_sampler(train_dataset)
         rows = self.train_dataset if train_dataset is None else train_dataset
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return LengthGroupedSampler(_lengths(rows), batch, self._data_seed)
+        self._grouped = LengthGroupedSampler(_lengths(rows), batch, self._data_seed)
+        return self._grouped
+
+    def _run_epoch(self, *, epoch: int, **named: Any) -> None:
+        # Where several processes share the batches of a run that goes on, accelerate's wrappers hide the sampler.
+        if self._grouped is not None:
+            self._grouped.set_epoch(epoch)
+        super()._run_epoch(epoch=epoch, **named)
 
     @property
     def stream(self) -> StreamedBatches | None:
@@ -208,6 +217,8 @@ class _Numbered:
         self.collate = collate
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
+        if get_worker_info() is not None:
+            leave_signals_to_the_run()
         if not rows:  # a batch of a stream that was trained on before
             return {}
         return {**self.collate(rows), ROWS: torch.tensor([row["row"] for row in rows])}

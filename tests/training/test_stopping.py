@@ -1,6 +1,7 @@
 """Ctrl-C and SIGTERM: the step is finished and saved, and what goes on from there ends as if nothing had happened."""
 
 import csv
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 import torch
 from transformers import TrainerControl, TrainerState
 
-from selfattn_hf.training import make_settings, train
+from selfattn_hf.training import make_settings, stopping, train
 from selfattn_hf.training.checkpoints import OUT_OF_TURN, list_checkpoints, what_is_broken
 from selfattn_hf.training.stopping import StopOnSignal, Stopped
 from selfattn_hf.training.trainer import SelfAttnTrainer
@@ -115,6 +116,17 @@ def test_the_second_signal_ends_at_once(quick, tmp_path, stopped_in, capfd, numb
     assert "The same signal once more ends at once" in capfd.readouterr().err
 
 
+def test_a_signal_that_a_launcher_hands_on_as_well_counts_once(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with StopOnSignal() as stop:
+        for _ in range(2):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert stop.number == signal.SIGINT
+        monkeypatch.setattr(stopping, "REPEAT", 0.0)
+        with pytest.raises(Stopped, match="ended at once"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_a_signal_that_comes_in_an_evaluation_stops_after_it(quick, tmp_path, monkeypatch):
     quick |= {"eval_steps": 2}
     evaluate = SelfAttnTrainer.evaluate
@@ -152,6 +164,21 @@ def test_a_worker_that_loads_data_leaves_the_signal_to_the_run():
             os.kill(os.getpid(), signal.SIGINT)
             os._exit(stop.number)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_a_signal_to_the_workers_too_ends_in_a_whole_checkpoint(quick, tmp_path, monkeypatch):
+    quick |= {"dataloader_num_workers": 1, "max_steps": 40, "save_strategy": "no", "eval_strategy": "no"}
+
+    def send(self, args, state, control, **kwargs):
+        if state.global_step == 2:
+            for process in [os.getpid(), *(child.pid for child in multiprocessing.active_children())]:
+                os.kill(process, signal.SIGTERM)
+
+    assert not multiprocessing.active_children()
+    monkeypatch.setattr(StopOnSignal, "on_step_begin", send)
+    with pytest.raises(Stopped, match="stopped after step 3 of 40"):
+        train(make_settings(quick))
+    assert what_is_broken(list_checkpoints(tmp_path / "out")[-1]) is None
 
 
 def test_a_step_may_be_the_last_one_unless_more_belongs_to_it():

@@ -6,9 +6,11 @@ import shutil
 
 import pytest
 import torch
+from accelerate.data_loader import DataLoaderShard
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer, GenerationConfig
 
+from selfattn_hf.data import LengthGroupedSampler
 from selfattn_hf.training import evaluate, make_settings, read_settings, train
 from selfattn_hf.training.checkpoints import MANIFEST, list_checkpoints
 from selfattn_hf.training.trainer import SelfAttnTrainer
@@ -147,6 +149,21 @@ def test_resumed_equals_never_stopped(values, tmp_path, variant):
     for name in ("model.safetensors", "optimizer.pt", "rng_state.pth"):
         pairs = [(folder / "checkpoint-16" / name).read_bytes() for folder in (whole, parts)]
         assert pairs[0] == pairs[1], name
+
+
+def test_length_groups_know_their_epoch_whatever_hides_the_sampler(values, monkeypatch):
+    """Of several processes, each has a wrapper around its batches that passes no epoch on."""
+    order, epochs = LengthGroupedSampler.__iter__, []
+
+    def watched(self):
+        epochs.append(self.epoch)
+        return order(self)
+
+    monkeypatch.setattr(DataLoaderShard, "set_epoch", lambda self, epoch: None)
+    monkeypatch.setattr(LengthGroupedSampler, "__iter__", watched)
+    train(make_settings({**values, "max_steps": 8, "predict_with_generate": False}))
+    train(make_settings({**values, "max_steps": 16, "predict_with_generate": False}))
+    assert epochs == [0, 1, 1, 2], "6 steps an epoch, stopped in the second one"
 
 
 def test_a_damaged_checkpoint_is_passed_over_and_the_end_is_the_same(values, tmp_path, capsys):
