@@ -8,25 +8,38 @@ import csv
 import gzip
 import json
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import IO, Any
 
-from .files import suffix_of
+from datasets.exceptions import DatasetGenerationError
+
+from .files import files_of, reader_options, suffix_of
 
 
-def first_problem(files: Iterable[str], options: dict[str, Any]) -> str | None:
-    """A sentence about the first file with a problem that this module knows; None where there is none.
+def explained(error: Exception, dataset: str | list[str] | dict[str, str | list[str]]) -> Exception:
+    """What to say of data that cannot be read: the file and the line, where they can be found, else what was said."""
+    files = [file for files in files_of(dataset).values() for file in files if Path(file).is_file()]
+    if problem := first_problem(files):
+        return ValueError(problem)
+    if isinstance(error, DatasetGenerationError):
+        # The library's own sentence only says that something went wrong; its cause says what.
+        return ValueError(f"dataset={dataset!r} cannot be read: {error.__cause__ or error}")
+    kinds: tuple[type[Exception], ...] = (FileNotFoundError, ConnectionError, OSError)
+    return next((kind for kind in kinds if isinstance(error, kind)), ValueError)(
+        f"dataset={dataset!r} cannot be loaded: {error}. It must be a Hub id, a folder or files; paths start at "
+        f"{Path.cwd()}."
+    )
 
-    Args:
-        files: names of local files.
-        options: of the loader; of a CSV file its separator and quoting.
-    """
+
+def first_problem(files: Iterable[str]) -> str | None:
+    """A sentence about the first local file with a problem that this module knows; None where there is none."""
     for file in files:
         kind = suffix_of(file)
+        if kind == ".parquet":
+            continue  # no text, and the library names what is wrong
         try:
             with open_bytes(file) as lines:
-                if kind == ".parquet":
-                    continue  # no text, and the library names what is wrong
-                problem = _undecodable(lines) or (_check(file, kind, options) if kind in _CHECKS else None)
+                problem = _undecodable(lines) or (_check(file, kind) if kind in _CHECKS else None)
         except (OSError, EOFError) as error:  # gzip's errors among them
             problem = f" is no file that can be unpacked ({error}). Download or write it again."
         if problem:
@@ -39,10 +52,10 @@ def open_bytes(file: str) -> IO[bytes]:
     return gzip.open(file) if file.lower().endswith(".gz") else open(file, "rb")  # type: ignore[return-value]
 
 
-def _check(file: str, kind: str, options: dict[str, Any]) -> str | None:
+def _check(file: str, kind: str) -> str | None:
     with open_bytes(file) as lines:
-        return _CHECKS[kind]((line.decode("utf-8-sig" if not number else "utf-8") for number, line in enumerate(lines)),
-                             options)  # fmt: skip
+        decoded = (line.decode("utf-8-sig" if not number else "utf-8") for number, line in enumerate(lines))
+        return _CHECKS[kind](decoded, reader_options(kind))
 
 
 def _undecodable(lines: Iterable[bytes]) -> str | None:

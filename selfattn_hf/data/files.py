@@ -93,6 +93,11 @@ def loader_arguments(dataset: str | list[str] | dict[str, str | list[str]]) -> d
     return {"path": loader, "data_files": by_split, **options}
 
 
+def reader_options(suffix: str) -> dict[str, Any]:
+    """Options of the loader for files that end so."""
+    return _LOADERS[suffix][1]
+
+
 def _not_there(file: str) -> str:
     """What to say of a file that does not exist, or is a folder."""
     if Path(file).is_dir():

@@ -16,8 +16,8 @@ from selfattn_hf.model import near
 
 from .caching import caching
 from .columns import chosen_columns
-from .diagnosis import first_problem
-from .files import files_of, is_data_file, loader_arguments, split_in_words, state_of
+from .diagnosis import explained
+from .files import is_data_file, loader_arguments, split_in_words, state_of
 from .settings import SPLITS, DataSettings
 from .streaming import Stream
 
@@ -68,7 +68,7 @@ def load_splits(settings: DataSettings, splits: Sequence[str] = SPLITS) -> dict[
         try:
             rows.data.validate(full=True)  # the JSON reader takes any bytes for text, and they fail much later
         except ArrowInvalid as error:
-            raise _explained(error, settings.dataset, {}) from error
+            raise explained(error, settings.dataset) from error
         limit = settings.max_train_rows if split == "train" else settings.max_eval_rows
         if limit is not None:
             rows = rows.select(range(min(limit, len(rows))))
@@ -94,7 +94,7 @@ def _prepared_builder(settings: DataSettings) -> Any:
     try:
         arguments = _builder_arguments(settings)
     except (UnicodeDecodeError, BadGzipFile, EOFError) as error:
-        raise _explained(error, settings.dataset, {}) from error
+        raise explained(error, settings.dataset) from error
     try:
         path = arguments.pop("path")
         builder = path(**arguments) if isinstance(path, type) else load_dataset_builder(path, **arguments)
@@ -104,14 +104,14 @@ def _prepared_builder(settings: DataSettings) -> Any:
             name
             for name in (settings.source_column, settings.target_column)
             if builder.name == "json"
-            and str(getattr(builder.info.features.get(name), "dtype", "")).startswith("timestamp")
+            and str(getattr((builder.info.features or {}).get(name), "dtype", "")).startswith("timestamp")
         ]
         if dates:
             features = Features({**builder.info.features, **{name: Json() for name in dates}})
             builder = load_dataset_builder(path, **arguments, features=features)
             _read(builder, settings)
     except (DatasetGenerationError, ConnectionError, ValueError, OSError, EOFError) as error:
-        raise _explained(error, settings.dataset, arguments) from error
+        raise explained(error, settings.dataset) from error
     if builder.name == "conll":
         # It takes the number of a word for the word, and leaves heads and comments out.
         raise ValueError(
@@ -127,21 +127,6 @@ def _read(builder: Any, settings: DataSettings) -> None:
         builder.as_streaming_dataset()
     else:
         builder.download_and_prepare()
-
-
-def _explained(error: Exception, dataset: Any, arguments: dict[str, Any]) -> Exception:
-    """What to say of data that cannot be read: the file and the line where they can be found."""
-    files = [file for files in files_of(dataset).values() for file in files if Path(file).is_file()]
-    if problem := first_problem(files, arguments):
-        return ValueError(problem)
-    if isinstance(error, DatasetGenerationError):
-        # The library's own sentence only says that something went wrong; its cause says what.
-        return ValueError(f"dataset={dataset!r} cannot be read: {error.__cause__ or error}")
-    kinds: tuple[type[Exception], ...] = (FileNotFoundError, ConnectionError, OSError)
-    return next((kind for kind in kinds if isinstance(error, kind)), ValueError)(
-        f"dataset={dataset!r} cannot be loaded: {error}. It must be a Hub id, a folder or files; paths start at "
-        f"{Path.cwd()}."
-    )
 
 
 def _builder_arguments(settings: DataSettings) -> dict[str, Any]:

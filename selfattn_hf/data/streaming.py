@@ -18,6 +18,7 @@ from torch.utils.data import IterableDataset
 
 from .caching import caching
 from .columns import chosen_columns
+from .diagnosis import explained
 from .files import split_in_words
 from .preparing import Preparer, PrepareReport
 from .sampling import LengthGroupedSampler, TokenBudgetBatchSampler
@@ -67,11 +68,18 @@ class Stream:
         if state is not None:
             reader.load_state_dict(state)
         rows = iter(reader)
-        while piece := list(itertools.islice(rows, size)):
+        while piece := self._read(rows, size):
             kinds = {"on_mixed_types": "use_json"} if reader.features is None else {"features": reader.features}
             with _without_bars():
                 chosen = chosen_columns(Dataset.from_list(piece, **kinds), self.settings, self.words)
             yield chosen, reader.state_dict()
+
+    def _read(self, rows: Iterator[Row], size: int | None) -> list[Row]:
+        """So many rows; what cannot be read is named."""
+        try:
+            return list(itertools.islice(rows, size))
+        except Exception as error:  # of any reader of the library, each has its own kinds
+            raise explained(error, self.settings.dataset) from error
 
 
 def cut_by(strategy: str, batch_size: int, *, group: int = 1, seed: int = 0) -> Cut:
