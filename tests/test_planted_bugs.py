@@ -251,7 +251,7 @@ def a_settings_file_is_read_as_yaml_allows(patch):
 
 @found_by("tests/data/test_preparing.py::test_rows_without_text_are_dropped_and_counted_by_reason")
 def dropped_rows_are_not_counted(patch):
-    patch.setattr(preparing._Work, "_drop_or_refuse", lambda self, *given: None)
+    patch.setattr(preparing.Preparer, "_drop_or_refuse", lambda self, *given: None)
 
 
 @found_by("tests/data/test_sampling.py::test_every_row_comes_once_and_no_batch_is_over_the_budget")
