@@ -16,6 +16,14 @@ from selfattn_hf.training.stopping import StopOnSignal, Stopped
 from selfattn_hf.training.trainer import SelfAttnTrainer
 
 
+@pytest.fixture(autouse=True)
+def signals_are_heard():
+    """As in a terminal: where tests run in the background, a shell has Ctrl-C ignored, and a run leaves it so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def stopped_in(monkeypatch):
     """Start a run that gets signals in a given step (counted from 1), and return how it stopped."""
