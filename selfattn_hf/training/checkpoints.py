@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -46,14 +47,14 @@ def step_of(checkpoint: Path) -> int:
 
 
 def seal(folder: Path) -> None:
-    """Write the manifest: size and sha256 of every file, all of them on the disk before it."""
+    """Write the manifest: size and sha256 of every file, all of them on the disk before it, and sha256 of this list."""
     listed = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST):
         with path.open("rb+") as file:
             os.fsync(file.fileno())
         listed[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "sha256": _sha256(path)}
     with (folder / MANIFEST).open("w", encoding="utf-8") as file:
-        json.dump({"files": listed}, file, indent=1)
+        json.dump({"files": listed, "sha256": _sha256_of(listed)}, file, indent=1)
         file.flush()
         os.fsync(file.fileno())
     sync_folder(folder)
@@ -113,12 +114,15 @@ def what_is_broken(checkpoint: Path) -> str | None:
     if not checkpoint.is_dir():
         return "it is not there"
     try:
-        listed = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))["files"]
+        manifest = json.loads((checkpoint / MANIFEST).read_text(encoding="utf-8"))
+        listed, own_sum = manifest["files"], manifest["sha256"]
         expected = {name: (entry["size"], entry["sha256"]) for name, entry in listed.items()}
     except FileNotFoundError:
         return f"it has no {MANIFEST}"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"its {MANIFEST} cannot be read ({type(error).__name__})"
+    if _sha256_of(listed) != own_sum:
+        return f"its {MANIFEST} is not what was written"
     for name in NEEDED:
         if name not in expected:
             return f"{name} is not in its {MANIFEST}"
@@ -234,6 +238,10 @@ def load_weights(model: nn.Module, weights: Path | dict[str, Tensor]) -> None:
 
 def _is_out_of_turn(checkpoint: Path) -> bool:
     return (checkpoint / OUT_OF_TURN).is_file()
+
+
+def _sha256_of(listed: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(listed, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:

@@ -1,5 +1,6 @@
 """Whole or not there."""
 
+import hashlib
 import json
 import shutil
 
@@ -63,9 +64,26 @@ def test_every_damage_of_every_file_is_found_by_name(tmp_path, name, damage):
     else:
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
-    assert what_is_broken(checkpoint) is not None
-    if name != MANIFEST:
-        assert name in what_is_broken(checkpoint)
+    assert name in what_is_broken(checkpoint)
+
+
+def test_the_manifest_is_named_wherever_a_byte_of_it_is_flipped(tmp_path):
+    checkpoint = make_checkpoint(tmp_path, 3)
+    content = (checkpoint / MANIFEST).read_bytes()
+    for place in range(0, len(content), 5):
+        flipped = bytearray(content)
+        flipped[place] ^= 1
+        (checkpoint / MANIFEST).write_bytes(flipped)
+        broken = what_is_broken(checkpoint)
+        same = _as_json(flipped) == json.loads(content)
+        assert same or MANIFEST in broken, f"byte {place}: {broken}"
+
+
+def _as_json(content):
+    try:
+        return json.loads(content)
+    except ValueError:
+        return None
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -73,6 +91,7 @@ def test_a_file_the_manifest_does_not_know_is_missed(tmp_path, name):
     checkpoint = make_checkpoint(tmp_path, 3)
     manifest = json.loads((checkpoint / MANIFEST).read_text())
     del manifest["files"][name]
+    manifest["sha256"] = hashlib.sha256(json.dumps(manifest["files"], sort_keys=True).encode()).hexdigest()
     (checkpoint / MANIFEST).write_text(json.dumps(manifest))
     assert what_is_broken(checkpoint) is not None
 
