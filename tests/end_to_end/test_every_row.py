@@ -43,7 +43,9 @@ for folder in sys.argv[1:]:
         assert type(model).__module__.startswith("transformers_modules"), type(model).__module__
         with torch.no_grad():
             first = model(**expected["inputs"], return_dict=False)[0]
-        assert torch.allclose(first, expected["first"], atol=1e-5), "other outputs"
+        size = expected["first"][expected["first"] > -1e30].abs().max()  # what a mask closes is -3.4e38
+        off = ((first - expected["first"]).abs().max() / size).item()
+        assert off < 1e-5, f"outputs differ by {off:.1e} of the largest"
         if expected["written"] is not None:
             assert torch.equal(model.generate(**expected["prompt"]), expected["written"]), "other text"
         print(json.dumps({"folder": folder, "failed": None}), flush=True)
