@@ -1,0 +1,398 @@
+"""What is measured: each probe takes a maker of models and returns how far they are from exact, 0 where they are.
+
+A figure is NaN where something is. The same probes serve every encoder-decoder of transformers: they call `forward` and
+`generate`, and read gradients at the outputs of the tables of embeddings.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from _exact_models import FIRST_WORD, PAD, START, VOCABULARY
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+Maker = Callable[..., PreTrainedModel]  # (dtype, vocabulary) -> a model, the same one every time
+Rows = Sequence[Tensor]
+
+IGNORED = -100
+# Padding is never written: some models count places by it.
+_WRITING: dict[str, Any] = {"suppress_tokens": [PAD], "do_sample": False}
+
+
+class BlindProbeError(RuntimeError):
+    """A probe finds nothing where there must be something, and so would find no mistake either."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Rows of ids without padding.
+
+    Attributes:
+        sources: three of unlike length, one of them a single word.
+        targets: the same.
+        labels: eight pairs of source and labels of unlike length.
+        prompt: [3, 6], for decoding.
+    """
+
+    sources: Rows
+    targets: Rows
+    labels: Sequence[tuple[Tensor, Tensor]]
+    prompt: Tensor
+
+
+def draw_texts(seed: int) -> Texts:
+    """Random words."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def draw(length: int) -> Tensor:
+        return torch.randint(FIRST_WORD, VOCABULARY, (length,), generator=generator)
+
+    lengths = torch.randint(1, 9, (8, 2), generator=generator).tolist()
+    lengths[0], lengths[7] = [8, 1], [2, 8]  # whatever is drawn, they are unlike
+    return Texts(
+        sources=[draw(n) for n in (7, 4, 1)],
+        targets=[draw(n) for n in (5, 6, 2)],
+        labels=[(draw(source), draw(target)) for source, target in lengths],
+        prompt=torch.stack([draw(6) for _ in range(3)]),
+    )
+
+
+def rectangle(rows: Rows, side: str = "right", more: int = 0, filler: int = PAD) -> tuple[Tensor, Tensor]:
+    """Rows as one batch, `more` wider than the longest: ids and mask."""
+    width = max(len(row) for row in rows) + more
+    ids = torch.full((len(rows), width), filler)
+    mask = torch.zeros(len(rows), width, dtype=torch.long)
+    for i, row in enumerate(rows):
+        where = slice(width - len(row), width) if side == "left" else slice(0, len(row))
+        ids[i, where], mask[i, where] = row, 1
+    return ids, mask
+
+
+def read(model: PreTrainedModel, sources: Rows, targets: Rows, **padding: Any) -> list[Tensor]:
+    """Logits of the real target tokens of each row, out of one batch."""
+    (source, mask), (target, target_mask) = rectangle(sources, **padding), rectangle(targets, **padding)
+    logits = model(
+        input_ids=source, attention_mask=mask, decoder_input_ids=target, decoder_attention_mask=target_mask
+    ).logits
+    return [row[real.bool()] for row, real in zip(logits, target_mask, strict=True)]
+
+
+def largest(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
+    """The largest difference; NaN where there is one."""
+    return torch.stack([(a - b).abs().max() for a, b in zip(first, second, strict=True)]).max().item()
+
+
+@torch.no_grad()
+def padding(make: Maker, texts: Texts, dtype: torch.dtype) -> float:
+    """Promise 1: rows alone, and together with padding on either side, in a batch as wide as need be or wider."""
+    model = make(dtype)
+    rows = list(zip(texts.sources, texts.targets, strict=True))
+    alone = [model(input_ids=source[None], decoder_input_ids=target[None]).logits[0] for source, target in rows]
+    layouts = [{"side": side, "more": more} for side in ("right", "left") for more in (0, 3)]
+    together = [read(model, texts.sources, texts.targets, **layout) for layout in layouts]
+    return max_of(largest(alone, batch) for batch in together)
+
+
+@torch.no_grad()
+def batch_mates(make: Maker, texts: Texts) -> float:
+    """Promise 2: in another order, with fewer others, and beside themselves."""
+    model = make()
+    whole = read(model, texts.sources, texts.targets)
+    figures = []
+    for order in ([2, 0, 1], [1, 2, 0], [0, 1], [1, 1, 1, 2], [2, 0, 0]):
+        mates = read(model, [texts.sources[i] for i in order], [texts.targets[i] for i in order])
+        figures.append(largest([whole[i] for i in order], mates))
+    return max_of(figures)
+
+
+@torch.no_grad()
+def under_the_mask(make: Maker, texts: Texts) -> float:
+    """Promise 2: other ids where the mask is 0."""
+    model = make()
+    return largest(*(read(model, texts.sources, texts.targets, filler=filler) for filler in (5, 9)))
+
+
+def empty_row(make: Maker, texts: Texts) -> float:
+    """Promise 3: a row without one source token; outputs and gradients are finite, the other rows as they were."""
+    model = make()
+    source, mask = rectangle(texts.sources)
+    target = texts.prompt
+    with torch.no_grad():
+        full = model(input_ids=source, attention_mask=mask, decoder_input_ids=target).logits
+    mask[1] = 0
+    logits = model(input_ids=source, attention_mask=mask, decoder_input_ids=target).logits
+    logits.square().sum().backward()
+    if not all(tensor.isfinite().all() for tensor in (logits, *gradients(model))):
+        return float("nan")
+    return largest(list(full[[0, 2]]), list(logits[[0, 2]].detach()))
+
+
+@torch.no_grad()
+def eager_and_sdpa(make: Maker, texts: Texts) -> float:
+    """Promise 3: two implementations of attention, on a batch with such a row."""
+    model = make()
+    source, mask = rectangle(texts.sources)
+    mask[1] = 0
+    outputs = []
+    for name in ("eager", "sdpa"):
+        model.set_attn_implementation(name)
+        outputs.append(model(input_ids=source, attention_mask=mask, decoder_input_ids=texts.prompt).logits)
+    return largest(*outputs)
+
+
+def future(make: Maker, texts: Texts) -> float:
+    """Promise 4: gradient of the outputs at t with respect to target inputs behind t."""
+    model = make()
+    with embedded(model) as seen:
+        logits = model(input_ids=texts.sources[0][None], decoder_input_ids=texts.prompt[:1]).logits[0]
+    figures = []
+    for t, output in enumerate(logits):
+        (grad,) = torch.autograd.grad(output.square().sum(), seen[-1], retain_graph=True)
+        influence = grad[0].abs().amax(-1)
+        if not influence[: t + 1].any():
+            raise BlindProbeError(f"no target input has an influence on the output at {t}")
+        figures.append(influence[t + 1 :].sum().item())
+    return max_of(figures)
+
+
+def gradient_at_padding(make: Maker, texts: Texts) -> float:
+    """Promise 5: gradient of real outputs with respect to source and target inputs that are padding."""
+    figures = []
+    for side in ("right", "left"):
+        model = make()
+        masks = [rectangle(rows, side)[1] for rows in (texts.sources, texts.targets)]
+        with embedded(model) as seen:
+            logits = torch.cat(read(model, texts.sources, texts.targets, side=side))
+        weights = torch.linspace(-1, 1, logits.numel(), dtype=logits.dtype).view_as(logits)
+        for grad, mask in zip(torch.autograd.grad((logits * weights).sum(), (seen[0], seen[-1])), masks, strict=True):
+            at_tokens = grad[:, : mask.shape[1]]  # a model may have padded further
+            if not at_tokens[mask.bool()].any():
+                raise BlindProbeError("no token gets a gradient")
+            figures.append(at_tokens[~mask.bool()].abs().max().item())
+    return max_of(figures)
+
+
+def step_by_step(model: PreTrainedModel, chunks: Sequence[int], target: Tensor, **inputs: Any) -> Tensor:
+    """Logits of a target that is read in chunks, each behind the cache of those before."""
+    target_mask = inputs.pop("decoder_attention_mask", None)
+    cache, logits, start = None, [], 0
+    for size in chunks:
+        output = model(
+            **inputs, decoder_input_ids=target[:, start : start + size], past_key_values=cache, use_cache=True,
+            decoder_attention_mask=None if target_mask is None else target_mask[:, : start + size],
+        )  # fmt: skip
+        cache, start = output.past_key_values, start + size
+        logits.append(output.logits)
+    return torch.cat(logits, dim=1)
+
+
+@torch.no_grad()
+def cache(make: Maker, texts: Texts, dtype: torch.dtype) -> float:
+    """Promise 6: token by token, and in parts."""
+    source, mask = rectangle(texts.sources)
+    inputs = {"input_ids": source, "attention_mask": mask}
+    return _cached_and_whole(make(dtype), texts.prompt, torch.ones_like(texts.prompt), **inputs)
+
+
+@torch.no_grad()
+def cache_behind_padding(make: Maker, texts: Texts) -> float:
+    """Promise 6: behind prompts that are padded on the left, as the sources are."""
+    source, mask = rectangle(texts.sources, "left")
+    target, target_mask = rectangle(texts.targets, "left")
+    inputs = {"input_ids": source, "attention_mask": mask, "decoder_attention_mask": target_mask}
+    return _cached_and_whole(make(), target, target_mask, **inputs)
+
+
+def _cached_and_whole(model: PreTrainedModel, target: Tensor, real: Tensor, **inputs: Any) -> float:
+    whole = model(**inputs, decoder_input_ids=target, use_cache=False).logits[real.bool()]
+    parts = [step_by_step(model, chunks, target, **inputs) for chunks in ((1,) * 6, (3, 1, 2), (4, 2))]
+    return max_of(largest([whole], [steps[real.bool()]]) for steps in parts)
+
+
+@torch.no_grad()
+def texts_without_cache(make: Maker, texts: Texts, dtype: torch.dtype, searches: Sequence[int]) -> float:
+    """Promise 6: share of texts that are written otherwise without a cache; one number of beams for each search."""
+    model = writer(make(dtype))
+    source, mask = rectangle(texts.sources)
+    different, count = 0, 0
+    for beams in searches:
+        settings = {**_WRITING, "max_new_tokens": 8, "num_beams": beams, "num_return_sequences": beams}
+        cached, plain = (
+            model.generate(source, attention_mask=mask, use_cache=use_cache, **settings) for use_cache in (True, False)
+        )
+        different += int((cached != plain).any(1).sum())
+        count += len(cached)
+    return different / count
+
+
+@torch.no_grad()
+def wide_beam(make: Maker, texts: Texts) -> float:
+    """Promise 7: a beam as wide as the tree of all texts, against the score of every text, computed one by one.
+
+    The figure is the largest difference of scores, infinite where other texts are found; scores of `generate` are in
+    float32.
+    """
+    words, length = (1, 2, 3, 4, 5), 3
+    model = writer(make(torch.float64, words[-1] + 1))
+    source, mask = rectangle([row % len(words) + 1 for row in texts.sources])
+    every = torch.tensor(list(itertools.product(words, repeat=length)))
+    read_by_decoder = torch.cat([torch.full((len(every), 1), START), every[:, :-1]], 1)
+    found = model.generate(
+        source, attention_mask=mask, num_beams=len(every), num_return_sequences=len(every), max_new_tokens=length,
+        length_penalty=0.0, return_dict_in_generate=True, output_scores=True, **_WRITING,
+    )  # fmt: skip
+    figures = []
+    for row in range(len(source)):
+        inputs = {"input_ids": source[row], "attention_mask": mask[row]}
+        logits = model(
+            **{name: tensor.expand(len(every), -1) for name, tensor in inputs.items()},
+            decoder_input_ids=read_by_decoder, use_cache=False,
+        ).logits  # fmt: skip
+        scores = logits.log_softmax(-1).gather(-1, every[..., None])[..., 0].sum(1)
+        expected = dict(zip(map(tuple, every.tolist()), scores.tolist(), strict=True))
+        where = slice(row * len(every), (row + 1) * len(every))
+        best = found.sequences_scores[where].tolist()
+        got = dict(zip(map(tuple, found.sequences[where, 1:].tolist()), best, strict=True))
+        same = got.keys() == expected.keys() and best == sorted(best, reverse=True)
+        figures.append(max_of(abs(got[text] - expected[text]) for text in expected) if same else float("inf"))
+    return max_of(figures)
+
+
+def aligned_loss(make: Maker, texts: Texts) -> float:
+    """Promise 10: the mean over the labels that count, of an input that is the labels shifted right."""
+    model = make()
+    batch = labelled(texts.labels)
+    labels = batch["labels"]
+    with torch.no_grad():
+        loss = model(**batch).loss
+        shifted = torch.cat([torch.full((len(labels), 1), START), labels[:, :-1]], 1)
+        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+        logits = model(**inputs, decoder_input_ids=shifted.masked_fill(shifted == IGNORED, PAD)).logits
+        expected = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
+    return (loss - expected).abs().item()
+
+
+def nothing_counts(make: Maker, texts: Texts) -> float:
+    """Promise 10: loss and gradient of a batch in which no label counts."""
+    model = make()
+    batch = labelled(texts.labels)
+    loss = model(**{**batch, "labels": torch.full_like(batch["labels"], IGNORED)}).loss
+    loss.backward()
+    return max_of([loss.abs().item(), *(grad.abs().max().item() for grad in gradients(model))])
+
+
+def accumulation(make: Maker, texts: Texts, smoothing: float) -> float:
+    """Promise 11: the gradient of eight rows, at once and cut into batches, relative to its length."""
+    model = make()
+    items = sum(len(labels) for _, labels in texts.labels)
+    more = {"label_smoothing": smoothing} if smoothing else {}
+    found = []
+    for size in (8, 4, 2, 1):
+        model.zero_grad()
+        for start in range(0, 8, size):
+            model(**labelled(texts.labels[start : start + size]), num_items_in_batch=items, **more).loss.backward()
+        found.append(torch.cat([grad.flatten() for grad in gradients(model)]))
+    return max_of(((other - found[0]).norm() / found[0].norm()).item() for other in found[1:])
+
+
+def guessed_inputs(make: Maker, texts: Texts) -> float:
+    """Promise 12: 1 where a decoder without an input of its own computes something, 0 where it refuses."""
+    model = make()
+    try:
+        model(input_ids=texts.sources[0][None])
+    except ValueError:
+        return 0.0
+    return 1.0
+
+
+def labelled(rows: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+    """A batch for training, padded on the right."""
+    source, mask = rectangle([source for source, _ in rows])
+    labels, _ = rectangle([labels for _, labels in rows], filler=IGNORED)
+    return {"input_ids": source, "attention_mask": mask, "labels": labels}
+
+
+def gradients(model: PreTrainedModel) -> list[Tensor]:
+    """Of every weight that is trained; zeros where none came."""
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    return [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
+
+
+def max_of(figures: Any) -> float:
+    """The largest, NaN where there is one; Python's own `max` passes over it."""
+    return torch.tensor(list(figures), dtype=torch.float64).max().item()
+
+
+def writer(model: PreTrainedModel) -> PreTrainedModel:
+    """A model that writes varied texts without end: its output has a table of its own, and prefers some words."""
+    head: Any = model.lm_head
+    generator = torch.Generator().manual_seed(3)
+    drawn = torch.randn(head.weight.shape, generator=generator, dtype=torch.float64)
+    head.weight = nn.Parameter(drawn.to(head.weight.dtype))
+    how = model.generation_config
+    how.eos_token_id = how.forced_eos_token_id = how.forced_bos_token_id = how.max_length = None
+    how.decoder_start_token_id, how.pad_token_id = START, PAD
+    return model
+
+
+@contextmanager
+def embedded(model: PreTrainedModel) -> Iterator[list[Tensor]]:
+    """The outputs of the tables of embeddings: the source's first, the target's last."""
+    seen: list[Tensor] = []
+    tables = {side.embed_tokens for side in (model.get_encoder(), model.get_decoder())}
+    hooks = [table.register_forward_hook(lambda module, args, output: seen.append(output)) for table in tables]
+    yield seen
+    for hook in hooks:
+        hook.remove()
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One measurement.
+
+    Attributes:
+        promise: its number.
+        what: in words.
+        measure: (maker, texts) -> figure.
+        limit: the largest figure that keeps the promise; None: it is reported alone.
+        is_rate: the mean over all models counts, and not the largest.
+        for_peers: whether peers can be measured so.
+    """
+
+    promise: int
+    what: str
+    measure: Callable[[Maker, Texts], float]
+    limit: float | None
+    is_rate: bool = False
+    for_peers: bool = True
+
+
+DOUBLE, SINGLE, HALF = torch.float64, torch.float32, torch.bfloat16
+PROBES = (
+    Probe(1, "padding left, right, wider, fp64", partial(padding, dtype=DOUBLE), 1e-12),
+    Probe(1, "padding left, right, wider, fp32", partial(padding, dtype=SINGLE), 1e-5),
+    Probe(2, "batch mates and order", batch_mates, 1e-12),
+    Probe(2, "what lies under the mask", under_the_mask, 0.0),
+    Probe(3, "a row without a token, finite", empty_row, 1e-12),
+    Probe(3, "eager and sdpa", eager_and_sdpa, 1e-12),
+    Probe(4, "gradient from the future", future, 0.0),
+    Probe(5, "gradient at padding", gradient_at_padding, 0.0),
+    Probe(6, "cache, prefill in parts, fp64", partial(cache, dtype=DOUBLE), 1e-12),
+    Probe(6, "cache, prefill in parts, fp32", partial(cache, dtype=SINGLE), 1e-5),
+    Probe(6, "cache, prompts padded left, fp64", cache_behind_padding, 1e-12),
+    Probe(6, "other texts by cache, fp32",
+          partial(texts_without_cache, dtype=SINGLE, searches=(1, 4)), 0.0, is_rate=True),
+    Probe(6, "other texts by cache, greedy, bf16",
+          partial(texts_without_cache, dtype=HALF, searches=(1,)), None, is_rate=True),
+    Probe(7, "a beam as wide as the tree", wide_beam, 1e-5),
+    Probe(10, "loss, against torch's", aligned_loss, 1e-6),
+    Probe(10, "loss and gradient of -100 alone", nothing_counts, 0.0),
+    Probe(11, "8x1, 4x2, 2x4, 1x8", partial(accumulation, smoothing=0.0), 1e-4),
+    Probe(11, "the same, smoothed", partial(accumulation, smoothing=0.1), 1e-4, for_peers=False),
+    Probe(12, "inputs guessed from the source", guessed_inputs, 0.0),
+)  # fmt: skip
