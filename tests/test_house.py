@@ -23,7 +23,7 @@ FLOORS = {
     "fields": 0,
     "trees": 0,
     "masking": 0,
-    "loss": 0,
+    "loss": 1,
     "attend": 0,
     "sizes": 1,
     "switches": 1,

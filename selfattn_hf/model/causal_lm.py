@@ -13,15 +13,15 @@ from transformers.utils import can_return_tuple, logging
 
 from .configuration_selfattn import SelfAttnConfig
 from .generation import SelfAttnGenerator
-from .loss import IGNORED, sequence_loss
+from .loss import IGNORED, logits_and_loss, sequence_loss
 from .masking import looks
-from .pretrained import RecordedWithLoss, SelfAttnBaseModel, kept_places, take_loss_keywords
+from .pretrained import RecordedWithLogits, SelfAttnBaseModel, kept_places, take_loss_keywords
 from .stacks import SelfAttnDecoder, check_labels
 
 logger = logging.get_logger(__name__)
 
 
-class CausalKeywords(RecordedWithLoss, total=False):
+class CausalKeywords(RecordedWithLogits, total=False):
     """Keywords of a language model; see `SelfAttnForCausalLM.forward`."""
 
     shift_labels: LongTensor
@@ -90,11 +90,11 @@ class SelfAttnForCausalLM(SelfAttnGenerator, GenerationMixin):
             logits_to_keep: logits of the last places only, or of the places named; 0: of all.
             **kwargs: shift_labels [B, T] in place of labels: the token behind each place, shifted before a row was cut
                 into pieces; num_items_in_batch and label_smoothing go to the loss (see `sequence_loss`);
-                output_attentions, output_hidden_states.
+                loss_only=True leaves the logits out; output_attentions, output_hidden_states.
         """
         # No parameter of its own: a Trainer evaluates the loss only where it has all that are named after labels.
         shift_labels = kwargs.pop("shift_labels", None)
-        loss_kwargs = take_loss_keywords(kwargs)
+        loss_kwargs = take_loss_keywords(kwargs, "loss_only")
         wanted: Tensor | None = labels if shift_labels is None else shift_labels
         if wanted is not None:
             check_labels(wanted, self.config.vocab_size, looks(self, wanted))
@@ -115,14 +115,13 @@ class SelfAttnForCausalLM(SelfAttnGenerator, GenerationMixin):
             **kwargs,
         )
         kept = kept_places(logits_to_keep)
-        logits = self.lm_head(outputs.last_hidden_state[:, kept])
-        loss = None
         if wanted is not None:
             if shift_labels is None:
                 wanted = nn.functional.pad(wanted[:, 1:], (0, 1), value=IGNORED)
             if attention_mask is not None:
                 wanted = wanted.masked_fill(attention_mask[:, -wanted.shape[1] :] == 0, IGNORED)
-            loss = self.loss_function(logits, wanted, **loss_kwargs)
+        states = outputs.last_hidden_state[:, kept]
+        logits, loss = logits_and_loss(self.lm_head, states, wanted, self.loss_function, **loss_kwargs)
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,

@@ -4,12 +4,17 @@ Cross-entropy of the target's tokens. Its gradient has a closed form, softmax(z)
 one pass over the logits serves both, with label smoothing or without.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from .masking import is_traced
+
 IGNORED = -100  # the label that does not count, in torch and transformers alike
+# Logits that are there at once where only the loss is asked for: as many as keep a GPU busy, or stay in a CPU's cache.
+LOGITS_AT_ONCE = (2**25, 2**21)
 
 
 class SmoothedCrossEntropy(torch.autograd.Function):
@@ -19,26 +24,84 @@ class SmoothedCrossEntropy(torch.autograd.Function):
     def forward(ctx: Any, logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
         """Logits [N, V] in float32 or float64 and labels [N] -> a scalar."""
         counts = labels != IGNORED
-        rows = torch.arange(len(labels), device=labels.device)
         labels = labels.masked_fill(~counts, 0)
-        wanted = logits[rows, labels] * (1 - smoothing)
-        if smoothing:
-            wanted = wanted + logits.mean(-1) * smoothing
-        losses = torch.logsumexp(logits, dim=-1) - wanted
+        losses = torch.logsumexp(logits, dim=-1) - _wanted(logits, labels, smoothing)
         ctx.save_for_backward(logits, labels, counts)
         ctx.smoothing = smoothing
         return losses.masked_fill(~counts, 0).sum()
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        """softmax(z) - (1 - s) onehot(y) - s / V, in the rows that count."""
+        """The closed form, in the rows that count."""
         logits, labels, counts = ctx.saved_tensors
-        result = torch.softmax(logits, dim=-1)
-        if ctx.smoothing:
-            result.sub_(ctx.smoothing / logits.shape[-1])
-        rows = torch.arange(len(labels), device=labels.device)
-        result[rows, labels] -= 1 - ctx.smoothing
+        result = _take_wanted(torch.softmax(logits, dim=-1), labels, ctx.smoothing)
         return result.mul_((counts * grad)[:, None]), None, None
+
+
+class LinearCrossEntropy(torch.autograd.Function):
+    """`SmoothedCrossEntropy` of W x + b, some rows at a time: the logits are never there as a whole.
+
+    Gradients are made on the way, while the logits of the rows are at hand, so that none is computed twice.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, smoothing: float
+    ) -> Tensor:
+        """States [N, D], weight [V, D], bias [V] or None, and labels [N] that all count -> a scalar.
+
+        Products are computed in the number format of the states, the rest as `exact` says.
+        """
+        table, shift = weight.to(states.dtype), None if bias is None else bias.to(states.dtype)
+        total = exact(states.new_zeros(()))
+        d_states = torch.empty_like(states) if ctx.needs_input_grad[0] else None
+        d_weight = torch.zeros_like(exact(weight)) if ctx.needs_input_grad[1] else None
+        d_bias = torch.zeros_like(exact(bias)) if bias is not None and ctx.needs_input_grad[2] else None
+        step = max(1, LOGITS_AT_ONCE[states.device.type == "cpu"] // len(weight))
+        for start in range(0, len(states), step):
+            rows, wanted = states[start : start + step], labels[start : start + step]
+            logits = exact(nn.functional.linear(rows, table, shift))
+            logits.sub_(logits.amax(-1, keepdim=True))
+            total -= _wanted(logits, wanted, smoothing).sum()
+            sums = logits.exp_().sum(-1, keepdim=True)
+            total += sums.log().sum()
+            if not any(ctx.needs_input_grad):
+                continue
+            gradient = _take_wanted(logits.div_(sums), wanted, smoothing)
+            if d_bias is not None:
+                d_bias += gradient.sum(0)
+            gradient = gradient.to(states.dtype)
+            if d_states is not None:
+                torch.mm(gradient, table, out=d_states[start : start + step])
+            if d_weight is not None:
+                d_weight.addmm_(gradient.T, rows) if d_weight.dtype == rows.dtype else d_weight.add_(gradient.T @ rows)
+        ctx.save_for_backward(d_states, d_weight, d_bias)
+        ctx.formats = states.dtype, weight.dtype, weight.dtype if bias is None else bias.dtype
+        return total
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        """What was made on the way, times what the loss was multiplied by."""
+        made = (
+            None if part is None else (part * grad).to(of)
+            for part, of in zip(ctx.saved_tensors, ctx.formats, strict=True)
+        )
+        return *made, None, None
+
+
+def _wanted(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """(1 - s) z(y) + s mean(z): [N, V], [N] -> [N]."""
+    wanted = logits[torch.arange(len(labels), device=labels.device), labels] * (1 - smoothing)
+    return wanted + logits.mean(-1) * smoothing if smoothing else wanted
+
+
+def _take_wanted(shares: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """The gradient of the loss, softmax(z) - (1 - s) onehot(y) - s / V, written over softmax(z) [N, V]."""
+    if smoothing:
+        shares.sub_(smoothing / shares.shape[-1])
+    shares[torch.arange(len(labels), device=labels.device), labels] -= 1 - smoothing
+    return shares
 
 
 def sequence_loss(
@@ -63,17 +126,93 @@ def sequence_loss(
     Returns:
         A scalar; 0, with a gradient of zeros, where no label counts.
     """
-    if labels.shape != logits.shape[:-1]:
-        raise ValueError(
-            f"labels must name one class for each place that has logits: expected shape {tuple(logits.shape[:-1])}, "
-            f"got {tuple(labels.shape)}. Give inputs of the labels' length, and leave logits_to_keep out."
-        )
-    if not 0 <= label_smoothing < 1:
-        raise ValueError(f"label_smoothing is a share from 0 to below 1, got {label_smoothing}.")
+    check_loss(labels, logits.shape[:-1], label_smoothing)
     labels = labels.to(logits.device).flatten()
     logits = logits.flatten(0, -2)
     total = SmoothedCrossEntropy.apply(exact(logits), labels, label_smoothing)
     return shared(total, (labels != IGNORED).sum() if num_items_in_batch is None else num_items_in_batch)
+
+
+def head_loss(
+    head: nn.Module,
+    states: Tensor,
+    labels: Tensor,
+    num_items_in_batch: int | Tensor | None = None,
+    label_smoothing: float = 0.0,
+) -> Tensor:
+    """`sequence_loss(head(states), labels, ...)`, of the places that count alone, with few logits at a time.
+
+    Args:
+        head: the output layer over the vocabulary. What is no plain linear layer, or has hooks, is asked for all of
+            its logits; so it is where a graph is traced, which would freeze the number of places that count.
+        states: [B, T, D].
+        labels: [B, T]; -100 does not count.
+        num_items_in_batch: see `sequence_loss`.
+        label_smoothing: see `sequence_loss`.
+
+    Raises:
+        ValueError: as `sequence_loss`.
+    """
+    is_plain = type(head) is nn.Linear and not (
+        head._forward_hooks or head._forward_pre_hooks or "forward" in vars(head)
+    )
+    if not is_plain or is_traced():
+        return sequence_loss(head(states), labels, num_items_in_batch, label_smoothing)
+    check_loss(labels, states.shape[:-1], label_smoothing)
+    labels = labels.to(states.device).flatten()
+    counts = (labels != IGNORED).nonzero().flatten()
+    states = states.flatten(0, -2).index_select(0, counts)
+    device = states.device.type
+    if torch.is_autocast_enabled(device):
+        states = states.to(torch.get_autocast_dtype(device))
+    with torch.autocast(device, enabled=False):
+        total = LinearCrossEntropy.apply(states, head.weight, head.bias, labels[counts], label_smoothing)
+    return shared(total, len(counts) if num_items_in_batch is None else num_items_in_batch)
+
+
+def check_loss(labels: Tensor, shape: torch.Size, label_smoothing: float) -> None:
+    """Refuse labels that are not one for each place, and a smoothing that is no share, with ValueError."""
+    if labels.shape != shape:
+        raise ValueError(
+            f"labels must name one class for each place that has logits: expected shape {tuple(shape)}, "
+            f"got {tuple(labels.shape)}. Give inputs of the labels' length, and leave logits_to_keep out."
+        )
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing is a share from 0 to below 1, got {label_smoothing}.")
+
+
+def logits_and_loss(
+    head: nn.Module,
+    states: Tensor,
+    labels: Tensor | None,
+    loss_function: Callable[..., Tensor],
+    *,
+    loss_only: bool = False,
+    **kwargs: Any,
+) -> tuple[Tensor | None, Tensor | None]:
+    """What a model with a head over the vocabulary answers: logits [B, T, V], and a loss where there are labels.
+
+    Args:
+        head: the output layer.
+        states: [B, T, D].
+        labels: [B, T], or None.
+        loss_function: the model's; one that somebody put there instead of `sequence_loss` gets the logits it expects.
+        loss_only: no logits are returned, and they are never in memory as a whole (see `head_loss`).
+        **kwargs: to the loss.
+
+    Raises:
+        ValueError: where only a loss is asked for, without labels.
+    """
+    if not loss_only:
+        logits: Tensor = head(states)
+        return logits, None if labels is None else loss_function(logits, labels, **kwargs)
+    if labels is None:
+        raise ValueError(
+            "loss_only=True asks for the loss alone, and a loss needs labels. Give labels, or leave it out."
+        )
+    if loss_function is sequence_loss:
+        return None, head_loss(head, states, labels, **kwargs)
+    return None, loss_function(head(states), labels, **kwargs)
 
 
 def exact(logits: Tensor) -> Tensor:

@@ -21,9 +21,9 @@ from .encoder_heads import (
     SelfAttnForTokenClassification,
 )
 from .generation import SelfAttnGenerator
-from .loss import IGNORED, sequence_loss
+from .loss import IGNORED, logits_and_loss, sequence_loss
 from .masking import looks
-from .pretrained import Recorded, RecordedWithLoss, SelfAttnBaseModel, kept_places, take_loss_keywords
+from .pretrained import Recorded, RecordedWithLogits, SelfAttnBaseModel, kept_places, take_loss_keywords
 from .stacks import SelfAttnDecoder, SelfAttnEncoder, check_labels
 
 
@@ -160,7 +160,7 @@ class SelfAttnForConditionalGeneration(SelfAttnGenerator, GenerationMixin):
         labels: LongTensor | None = None,
         use_cache: bool | None = None,
         logits_to_keep: int | Tensor = 0,
-        **kwargs: Unpack[RecordedWithLoss],
+        **kwargs: Unpack[RecordedWithLogits],
     ) -> Seq2SeqLMOutput:
         """Logits [B, T, V], and the loss where labels are given.
 
@@ -178,10 +178,11 @@ class SelfAttnForConditionalGeneration(SelfAttnGenerator, GenerationMixin):
             labels: [B, T] target ids, -100 where none counts.
             use_cache: return a cache; None: as the config says, and none with labels.
             logits_to_keep: logits of the last places only, or of the places named; 0: of all.
-            **kwargs: num_items_in_batch and label_smoothing go to the loss (see `sequence_loss`);
-                output_attentions, output_hidden_states.
+            **kwargs: num_items_in_batch and label_smoothing go to the loss (see `sequence_loss`); loss_only=True leaves
+                the logits out, which saves their memory and a part of the time; output_attentions,
+                output_hidden_states.
         """
-        loss_kwargs = take_loss_keywords(kwargs)
+        loss_kwargs = take_loss_keywords(kwargs, "loss_only")
         if labels is not None:
             check_labels(labels, self.config.vocab_size, looks(self, labels))
             use_cache = bool(use_cache)
@@ -203,8 +204,8 @@ class SelfAttnForConditionalGeneration(SelfAttnGenerator, GenerationMixin):
             **kwargs,
         )
         kept = kept_places(logits_to_keep)
-        logits = self.lm_head(outputs.last_hidden_state[:, kept])
-        loss = None if labels is None else self.loss_function(logits, labels, **loss_kwargs)
+        states = outputs.last_hidden_state[:, kept]
+        logits, loss = logits_and_loss(self.lm_head, states, labels, self.loss_function, **loss_kwargs)
         return Seq2SeqLMOutput(
             loss=loss,
             logits=logits,

@@ -32,6 +32,12 @@ class RecordedWithLoss(Recorded, total=False):
     label_smoothing: float
 
 
+class RecordedWithLogits(RecordedWithLoss, total=False):
+    """Keywords of a model with a head over the vocabulary; see `logits_and_loss`."""
+
+    loss_only: bool
+
+
 def kept_places(logits_to_keep: int | Tensor) -> slice | Tensor:
     """Where logits are computed: the last places, so many of them, or the places named; 0: everywhere."""
     if isinstance(logits_to_keep, Tensor):
@@ -41,9 +47,9 @@ def kept_places(logits_to_keep: int | Tensor) -> slice | Tensor:
     return slice(-logits_to_keep, None)
 
 
-def take_loss_keywords(kwargs: Any) -> dict[str, Any]:
-    """Take what goes to the loss out of the keywords of a `forward`."""
-    return {name: kwargs.pop(name) for name in ("num_items_in_batch", "label_smoothing") if name in kwargs}
+def take_loss_keywords(kwargs: Any, *more: str) -> dict[str, Any]:
+    """Take what goes to the loss, and what is named beside it, out of the keywords of a `forward`."""
+    return {name: kwargs.pop(name) for name in ("num_items_in_batch", "label_smoothing", *more) if name in kwargs}
 
 
 class SelfAttnPreTrainedModel(PreTrainedModel):

@@ -149,6 +149,8 @@ class SelfAttnTrainer(SavingTrainer):
         """As transformers; the model smooths the labels itself, knowing how many tokens the whole batch has."""
         if model.training and self.args.label_smoothing_factor:
             inputs = {**inputs, "label_smoothing": self.args.label_smoothing_factor}
+        if not return_outputs:
+            inputs = {**inputs, "loss_only": True}
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
     def training_step(self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Any = None) -> Tensor:
