@@ -1,95 +1,104 @@
-"""Measure what a choice costs, on this machine: `scripts/benchmark.py mask [--lengths 16 32 64] [--threads 1]`.
+"""Measure what this package costs beside its peers, on this machine, and write docs/performance.md from the figures.
 
-    mask    the future masked in one pass, against every prefix recomputed (the same outputs, see insight/prefixes.py)
-
-Both sides of a comparison take turns in one process, and medians are given. Timings are of this machine and this
-moment; ratios travel better than seconds.
+Every benchmark first checks that the fast path computes what the plain one does, and stops if it does not. Its sides
+then take turns in one process; ratios are those of the same batch, given as median and quartiles. Timings are of this
+machine and this moment; ratios travel better.
 """
 
 import argparse
+import importlib
 import json
-import statistics
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+import _cli
+from benchmarks._page import fill_page, read, tables, where
+from benchmarks._sizes import SIZES
+
+PAGE = _cli.ROOT / "docs" / "performance.md"
+WORKLOADS = ("uniform", "random", "grouped", "tail_random", "tail_grouped")
+LENGTHS = {"scaling": (256, 512, 1024, 2048, 4096), "mask": (16, 32, 64, 128, 256)}
 
 
-def main() -> None:
-    """Parse, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["mask"], help="which comparison")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[16, 32, 64, 128, 256], help="target tokens")
-    parser.add_argument("--hidden_size", type=int, default=128, help="width of the model (default: 128)")
-    parser.add_argument("--layers", type=int, default=2, help="decoder layers (default: 2)")
-    parser.add_argument("--repeats", type=int, default=5, help="times that each side is measured (default: 5)")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch (default: 1)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to a file")
-    options = parser.parse_args()
-    rows = _mask(options)
-    print(f"{'tokens':>8}{'mask, ms':>12}{'prefixes, ms':>14}{'ratio':>9}{'difference':>12}")
-    for row in rows:
-        print(
-            f"{row['tokens']:>8}{row['mask_ms']:>12.2f}{row['prefixes_ms']:>14.2f}{row['ratio']:>8.1f}x"
-            f"{row['difference']:>12.0e}"
+def main(arguments: list[str]) -> None:
+    """Parse, measure, print, write."""
+    options = parser().parse_args(arguments)
+    if options.what == "page":
+        options.page.write_text(
+            fill_page(options.page.read_text(encoding="utf-8"), [read(path) for path in options.files])
         )
+        print(f"wrote {options.page} from {len(options.files)} files")
+        return
+    if options.repeats < 1:
+        raise ValueError(f"--repeats is a number of measurements and starts at 1, got {options.repeats}.")
+    result: dict[str, Any] = importlib.import_module(f"benchmarks._{options.what}").run(options)
+    print("", where(result), *tables(result), sep="\n\n")
     if options.json is not None:
-        options.json.write_text(json.dumps(rows, indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    if options.plot is not None:
+        plot = importlib.import_module("benchmarks._plot")
+        options.plot.write_text(plot.picture(result), encoding="utf-8")
 
 
-def _mask(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Forward and backward of a decoder, masked and prefix by prefix; outputs are compared before they are timed."""
-    import torch
+def parser() -> argparse.ArgumentParser:
+    """The command line; nothing that takes time is imported for it."""
+    top = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    doors = top.add_subparsers(dest="what", required=True, metavar="what")
 
-    from selfattn_hf import SelfAttnConfig, SelfAttnForCausalLM
-    from selfattn_hf.insight import prefix_by_prefix
+    def door(name: str, text: str, repeats: int) -> argparse.ArgumentParser:
+        made = doors.add_parser(
+            name, help=text, description=text, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+        made.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1")
+        made.add_argument("--threads", type=int, default=1, help="threads of torch and CTranslate2")
+        made.add_argument("--repeats", type=int, default=repeats, help="times that each side is measured")
+        made.add_argument("--seed", type=int, default=1, help="of weights and batches")
+        made.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+        made.add_argument("--plot", type=Path, metavar="FILE", help="draw them there, as SVG")
+        return made
 
-    torch.set_num_threads(options.threads)
-    torch.manual_seed(0)
-    config = SelfAttnConfig(
-        vocab_size=1000,
-        hidden_size=options.hidden_size,
-        intermediate_size=4 * options.hidden_size,
-        decoder_layers=options.layers,
-        num_attention_heads=4,
+    def sized(made: argparse.ArgumentParser, size: str) -> None:
+        made.add_argument("--size", choices=sorted(SIZES), default=size, help="of all models alike")
+
+    train = door("train", "real tokens per second of a training step, beside peers", 7)
+    sized(train, "small")
+    train.add_argument("--dtype", choices=["float32", "bfloat16"], default="float32", help="the second by autocast")
+    train.add_argument("--workloads", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), help="kinds of batches")
+    train.add_argument("--batch_size", type=int, default=64, help="rows")
+    train.add_argument(
+        "--dataset", help="folder or Hub id whose lengths random and grouped have; else a distribution's"
     )
-    model = SelfAttnForCausalLM(config).eval()
+    train.add_argument("--source_column", default="source", help="of the data set")
+    train.add_argument("--target_column", default="target", help="of the data set")
+    train.add_argument("--tokenizer", help="folder or Hub id; else one is trained")
 
-    def step(ids: torch.Tensor) -> torch.Tensor:
-        model.zero_grad()
-        logits = model(input_ids=ids, use_cache=False).logits
-        logits.square().mean().backward()
-        return logits.detach()
+    generate = door("generate", "tokens per second of greedy and beam search, beside peers", 7)
+    sized(generate, "small")
+    generate.add_argument("--new_tokens", type=int, default=64, help="that every side writes for each row")
+    generate.add_argument("--rows", type=int, nargs="+", default=[1, 32], help="sentences at once")
+    generate.add_argument("--beams", type=int, nargs="+", default=[1, 5], help="1 is greedy")
 
-    def slow_step(ids: torch.Tensor) -> torch.Tensor:
-        with prefix_by_prefix(model):
-            return step(ids)
+    scaling = door("scaling", "time and memory of one mixing layer over the length of rows", 3)
+    sized(scaling, "base")
+    scaling.add_argument("--lengths", type=int, nargs="+", default=LENGTHS["scaling"], help="tokens of a row")
+    scaling.add_argument("--tokens", type=int, default=8192, help="of a batch")
+    scaling.add_argument("--radius", type=int, default=32, help="of local_attention")
 
-    rows = []
-    for length in options.lengths:
-        ids = torch.randint(3, 1000, (1, length))
-        difference = float((step(ids) - slow_step(ids)).abs().max())
-        mask, prefixes = _interleaved([lambda ids=ids: step(ids), lambda ids=ids: slow_step(ids)], options.repeats)  # type: ignore[misc]
-        rows.append({
-            "tokens": length, "mask_ms": mask, "prefixes_ms": prefixes, "ratio": prefixes / mask,
-            "difference": difference,
-        })  # fmt: skip
-    return rows
+    memory = door("memory", "peak memory of a training step, beside peers", 1)
+    sized(memory, "small")
+    memory.add_argument("--vocabulary", type=int, default=32_000, help="tokens")
+    memory.add_argument("--batch_size", type=int, default=64, help="rows")
 
+    mask = door("mask", "the future masked in one pass, against every prefix recomputed", 5)
+    mask.add_argument("--lengths", type=int, nargs="+", default=LENGTHS["mask"], help="target tokens")
+    mask.add_argument("--hidden_size", type=int, default=128, help="width of the model")
+    mask.add_argument("--layers", type=int, default=2, help="of the decoder")
 
-def _interleaved(sides: list[Callable[[], Any]], repeats: int) -> list[float]:
-    """Median milliseconds of each side, measured in turns."""
-    taken: list[list[float]] = [[] for _ in sides]
-    for _ in range(repeats):
-        for side, times in zip(sides, taken, strict=True):
-            start = time.perf_counter()
-            side()
-            times.append(1000 * (time.perf_counter() - start))
-    return [statistics.median(times) for times in taken]
+    page = doors.add_parser("page", help="write the tables of docs/performance.md from what --json wrote")
+    page.add_argument("files", type=Path, nargs="+", help="what --json wrote")
+    page.add_argument("--page", type=Path, default=PAGE, help="the page whose tables are written")
+    return top
 
 
 if __name__ == "__main__":
-    main()
+    _cli.run(main)
