@@ -5,21 +5,31 @@ A figure is NaN where something is. The same probes serve every encoder-decoder 
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
-from _exact_models import FIRST_WORD, PAD, START, VOCABULARY
+from _exact_models import PAD, START
+from _exact_texts import (
+    IGNORED,
+    Texts,
+    embedded,
+    gradients,
+    labelled,
+    largest,
+    max_of,
+    read,
+    rectangle,
+    step_by_step,
+    writer,
+)
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 Maker = Callable[..., PreTrainedModel]  # (dtype, vocabulary) -> a model, the same one every time
-Rows = Sequence[Tensor]
 
-IGNORED = -100
 # Padding is never written: some models count places by it.
 _WRITING: dict[str, Any] = {"suppress_tokens": [PAD], "do_sample": False}
 
@@ -28,74 +38,17 @@ class BlindProbeError(RuntimeError):
     """A probe finds nothing where there must be something, and so would find no mistake either."""
 
 
-@dataclass(frozen=True)
-class Texts:
-    """Rows of ids without padding.
-
-    Attributes:
-        sources: three of unlike length, one of them a single word.
-        targets: the same.
-        labels: eight pairs of source and labels of unlike length.
-        prompt: [3, 6], for decoding.
-    """
-
-    sources: Rows
-    targets: Rows
-    labels: Sequence[tuple[Tensor, Tensor]]
-    prompt: Tensor
-
-
-def draw_texts(seed: int) -> Texts:
-    """Random words."""
-    generator = torch.Generator().manual_seed(seed)
-
-    def draw(length: int) -> Tensor:
-        return torch.randint(FIRST_WORD, VOCABULARY, (length,), generator=generator)
-
-    lengths = torch.randint(1, 9, (8, 2), generator=generator).tolist()
-    lengths[0], lengths[7] = [8, 1], [2, 8]  # whatever is drawn, they are unlike
-    return Texts(
-        sources=[draw(n) for n in (7, 4, 1)],
-        targets=[draw(n) for n in (5, 6, 2)],
-        labels=[(draw(source), draw(target)) for source, target in lengths],
-        prompt=torch.stack([draw(6) for _ in range(3)]),
-    )
-
-
-def rectangle(rows: Rows, side: str = "right", more: int = 0, filler: int = PAD) -> tuple[Tensor, Tensor]:
-    """Rows as one batch, `more` wider than the longest: ids and mask."""
-    width = max(len(row) for row in rows) + more
-    ids = torch.full((len(rows), width), filler)
-    mask = torch.zeros(len(rows), width, dtype=torch.long)
-    for i, row in enumerate(rows):
-        where = slice(width - len(row), width) if side == "left" else slice(0, len(row))
-        ids[i, where], mask[i, where] = row, 1
-    return ids, mask
-
-
-def read(model: PreTrainedModel, sources: Rows, targets: Rows, **padding: Any) -> list[Tensor]:
-    """Logits of the real target tokens of each row, out of one batch."""
-    (source, mask), (target, target_mask) = rectangle(sources, **padding), rectangle(targets, **padding)
-    logits = model(
-        input_ids=source, attention_mask=mask, decoder_input_ids=target, decoder_attention_mask=target_mask
-    ).logits
-    return [row[real.bool()] for row, real in zip(logits, target_mask, strict=True)]
-
-
-def largest(first: Sequence[Tensor], second: Sequence[Tensor]) -> float:
-    """The largest difference; NaN where there is one."""
-    return torch.stack([(a - b).abs().max() for a, b in zip(first, second, strict=True)]).max().item()
-
-
 @torch.no_grad()
 def padding(make: Maker, texts: Texts, dtype: torch.dtype) -> float:
-    """Promise 1: rows alone, and together with padding on either side, in a batch as wide as need be or wider."""
+    """Promise 1: every pair alone, and among others in every layout."""
     model = make(dtype)
-    rows = list(zip(texts.sources, texts.targets, strict=True))
-    alone = [model(input_ids=source[None], decoder_input_ids=target[None]).logits[0] for source, target in rows]
-    layouts = [{"side": side, "more": more} for side in ("right", "left") for more in (0, 3)]
-    together = [read(model, texts.sources, texts.targets, **layout) for layout in layouts]
-    return max_of(largest(alone, batch) for batch in together)
+    alone = [model(input_ids=source[None], decoder_input_ids=target[None]).logits[0] for source, target in texts.pairs]
+    figures = []
+    for layout in texts.layouts:
+        sources, targets = zip(*(texts.pairs[row] for row in layout.rows), strict=True)
+        together = read(model, sources, targets, layout.source, layout.target)
+        figures.append(largest([alone[row] for row in layout.rows], together))
+    return max_of(figures)
 
 
 @torch.no_grad()
@@ -114,7 +67,7 @@ def batch_mates(make: Maker, texts: Texts) -> float:
 def under_the_mask(make: Maker, texts: Texts) -> float:
     """Promise 2: other ids where the mask is 0."""
     model = make()
-    return largest(*(read(model, texts.sources, texts.targets, filler=filler) for filler in (5, 9)))
+    return largest(*(read(model, texts.sources, texts.targets, {"filler": filler}) for filler in (5, 9)))
 
 
 def empty_row(make: Maker, texts: Texts) -> float:
@@ -167,7 +120,7 @@ def gradient_at_padding(make: Maker, texts: Texts) -> float:
         model = make()
         masks = [rectangle(rows, side)[1] for rows in (texts.sources, texts.targets)]
         with embedded(model) as seen:
-            logits = torch.cat(read(model, texts.sources, texts.targets, side=side))
+            logits = torch.cat(read(model, texts.sources, texts.targets, {"side": side}))
         weights = torch.linspace(-1, 1, logits.numel(), dtype=logits.dtype).view_as(logits)
         for grad, mask in zip(torch.autograd.grad((logits * weights).sum(), (seen[0], seen[-1])), masks, strict=True):
             at_tokens = grad[:, : mask.shape[1]]  # a model may have padded further
@@ -175,20 +128,6 @@ def gradient_at_padding(make: Maker, texts: Texts) -> float:
                 raise BlindProbeError("no token gets a gradient")
             figures.append(at_tokens[~mask.bool()].abs().max().item())
     return max_of(figures)
-
-
-def step_by_step(model: PreTrainedModel, chunks: Sequence[int], target: Tensor, **inputs: Any) -> Tensor:
-    """Logits of a target that is read in chunks, each behind the cache of those before."""
-    target_mask = inputs.pop("decoder_attention_mask", None)
-    cache, logits, start = None, [], 0
-    for size in chunks:
-        output = model(
-            **inputs, decoder_input_ids=target[:, start : start + size], past_key_values=cache, use_cache=True,
-            decoder_attention_mask=None if target_mask is None else target_mask[:, : start + size],
-        )  # fmt: skip
-        cache, start = output.past_key_values, start + size
-        logits.append(output.logits)
-    return torch.cat(logits, dim=1)
 
 
 @torch.no_grad()
@@ -266,7 +205,7 @@ def wide_beam(make: Maker, texts: Texts) -> float:
 def aligned_loss(make: Maker, texts: Texts) -> float:
     """Promise 10: the mean over the labels that count, of an input that is the labels shifted right."""
     model = make()
-    batch = labelled(texts.labels)
+    batch = labelled(texts.pairs)
     labels = batch["labels"]
     with torch.no_grad():
         loss = model(**batch).loss
@@ -280,7 +219,7 @@ def aligned_loss(make: Maker, texts: Texts) -> float:
 def nothing_counts(make: Maker, texts: Texts) -> float:
     """Promise 10: loss and gradient of a batch in which no label counts."""
     model = make()
-    batch = labelled(texts.labels)
+    batch = labelled(texts.pairs)
     loss = model(**{**batch, "labels": torch.full_like(batch["labels"], IGNORED)}).loss
     loss.backward()
     return max_of([loss.abs().item(), *(grad.abs().max().item() for grad in gradients(model))])
@@ -289,13 +228,13 @@ def nothing_counts(make: Maker, texts: Texts) -> float:
 def accumulation(make: Maker, texts: Texts, smoothing: float) -> float:
     """Promise 11: the gradient of eight rows, at once and cut into batches, relative to its length."""
     model = make()
-    items = sum(len(labels) for _, labels in texts.labels)
+    items = sum(len(labels) for _, labels in texts.pairs)
     more = {"label_smoothing": smoothing} if smoothing else {}
     found = []
     for size in (8, 4, 2, 1):
         model.zero_grad()
         for start in range(0, 8, size):
-            model(**labelled(texts.labels[start : start + size]), num_items_in_batch=items, **more).loss.backward()
+            model(**labelled(texts.pairs[start : start + size]), num_items_in_batch=items, **more).loss.backward()
         found.append(torch.cat([grad.flatten() for grad in gradients(model)]))
     return max_of(((other - found[0]).norm() / found[0].norm()).item() for other in found[1:])
 
@@ -308,47 +247,6 @@ def guessed_inputs(make: Maker, texts: Texts) -> float:
     except ValueError:
         return 0.0
     return 1.0
-
-
-def labelled(rows: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-    """A batch for training, padded on the right."""
-    source, mask = rectangle([source for source, _ in rows])
-    labels, _ = rectangle([labels for _, labels in rows], filler=IGNORED)
-    return {"input_ids": source, "attention_mask": mask, "labels": labels}
-
-
-def gradients(model: PreTrainedModel) -> list[Tensor]:
-    """Of every weight that is trained; zeros where none came."""
-    weights = [weight for weight in model.parameters() if weight.requires_grad]
-    return [torch.zeros_like(weight) if weight.grad is None else weight.grad for weight in weights]
-
-
-def max_of(figures: Any) -> float:
-    """The largest, NaN where there is one; Python's own `max` passes over it."""
-    return torch.tensor(list(figures), dtype=torch.float64).max().item()
-
-
-def writer(model: PreTrainedModel) -> PreTrainedModel:
-    """A model that writes varied texts without end: its output has a table of its own, and prefers some words."""
-    head: Any = model.lm_head
-    generator = torch.Generator().manual_seed(3)
-    drawn = torch.randn(head.weight.shape, generator=generator, dtype=torch.float64)
-    head.weight = nn.Parameter(drawn.to(head.weight.dtype))
-    how = model.generation_config
-    how.eos_token_id = how.forced_eos_token_id = how.forced_bos_token_id = how.max_length = None
-    how.decoder_start_token_id, how.pad_token_id = START, PAD
-    return model
-
-
-@contextmanager
-def embedded(model: PreTrainedModel) -> Iterator[list[Tensor]]:
-    """The outputs of the tables of embeddings: the source's first, the target's last."""
-    seen: list[Tensor] = []
-    tables = {side.embed_tokens for side in (model.get_encoder(), model.get_decoder())}
-    hooks = [table.register_forward_hook(lambda module, args, output: seen.append(output)) for table in tables]
-    yield seen
-    for hook in hooks:
-        hook.remove()
 
 
 @dataclass(frozen=True)

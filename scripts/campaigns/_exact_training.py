@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from _exact_models import Subject
-from _exact_probes import Texts, labelled, max_of
+from _exact_texts import Texts, labelled, max_of
 from _runs import SMALL
 from torch import Tensor
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
@@ -53,7 +53,7 @@ def _peers_trainer(subject: Subject, texts: Texts, step: dict[str, Any]) -> Any:
 
     Path(step["output_dir"]).mkdir()
     arguments = Seq2SeqTrainingArguments(**step, remove_unused_columns=False, report_to=[])
-    return Seq2SeqTrainer(model=model, args=arguments, train_dataset=list(texts.labels), data_collator=collate)
+    return Seq2SeqTrainer(model=model, args=arguments, train_dataset=list(texts.pairs), data_collator=collate)
 
 
 def _weights(model: Any) -> Tensor:

@@ -1,6 +1,6 @@
 """Campaign: how exact every combination of parts is, beside models of transformers.
 
-    scripts/campaigns/exactness.py [--quick] [--seed N] [--json FILE]
+    scripts/campaigns/exactness.py [--quick] [--layouts N] [--seed N] [--json FILE]
 
 Every encoder mixer x decoder mixer x position that the config accepts, tiny, with random weights, and BART, T5, Marian,
 M2M100 and LED of transformers go through the same probes: padding, batch mates, rows without a token, the future, the
@@ -28,7 +28,8 @@ from _runs import Table  # noqa: E402
 
 if TYPE_CHECKING:
     from _exact_models import Subject
-    from _exact_probes import Probe, Texts
+    from _exact_probes import Probe
+    from _exact_texts import Texts
 
 QUICK = 2  # combinations
 
@@ -38,15 +39,18 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help=f"{QUICK} combinations, drawn at random, and one peer")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="of weights, texts and what is drawn")
+    parser.add_argument("--layouts", type=int, default=25, metavar="N", help="of padding (default: 25)")
     parser.add_argument("--json", metavar="FILE", help="write every row there")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="exactness_") as scratch:
         os.environ.setdefault("HF_HOME", f"{scratch}/home")
         with _alone():
             from _exact_models import PEERS, combinations, peers
-            from _exact_probes import PROBES, draw_texts
+            from _exact_probes import PROBES
+            from _exact_texts import draw_texts
 
-            ours, others, texts = list(combinations(options.seed)), peers(options.seed), draw_texts(options.seed)
+            ours, others = list(combinations(options.seed)), peers(options.seed)
+            texts = draw_texts(options.seed, 5 if options.quick else options.layouts)
             if options.quick:
                 ours, others = random.Random(options.seed).sample(ours, QUICK), others[:1]
             widths = {"promise": 8, "what": 42, "limit": 6, "ours": 8, "combinations": 13, **dict.fromkeys(PEERS, 9)}
@@ -60,7 +64,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             kept = f"{len(table.rows) - len(missed)} of {len(table.rows)} figures are kept by all combinations"
             table.end(
                 kept + (f"; missed: {', '.join(missed)}" if missed else ""), options.json,
-                seed=options.seed, combinations=[subject.name for subject in ours], missed=missed,
+                seed=options.seed, layouts=len(texts.layouts), missed=missed,
+                combinations=[subject.name for subject in ours],
             )  # fmt: skip
     return {"combinations": len(ours), "missed": missed}
 

@@ -148,7 +148,7 @@ def test_there_is_a_broken_model_for_every_probe_with_a_limit(probes):
 @pytest.mark.parametrize("break_it", BROKEN, ids=lambda function: function.__name__)
 def test_a_broken_model_is_seen(break_it, mixer, campaign, probes, monkeypatch):
     subject = campaign("_exact_models").Subject("broken", {"decoder_mixer": mixer})
-    texts = campaign("_exact_probes").draw_texts(1)
+    texts = campaign("_exact_texts").draw_texts(1, 5)
     keeps = campaign("exactness").keeps
 
     for what in BROKEN[break_it]:
@@ -175,7 +175,7 @@ def test_a_probe_that_sees_nothing_says_so(what, campaign, probes):
         return model
 
     with pytest.raises(module.BlindProbeError):
-        probes[what].measure(blind, module.draw_texts(1))
+        probes[what].measure(blind, campaign("_exact_texts").draw_texts(1, 5))
 
 
 @pytest.mark.parametrize("figure", [1.0, math.nan, math.inf, ValueError("no such thing")])
