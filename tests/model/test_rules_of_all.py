@@ -1,6 +1,7 @@
 """What holds for every legal pairing of mixers and positions; a class that joins a registry is under it at once."""
 
 import dataclasses
+import itertools
 from typing import get_args
 
 import pytest
@@ -99,6 +100,47 @@ def test_a_state_that_beam_search_does_not_reorder_is_found(mixer, make_model, b
     monkeypatch.setattr(layer, "reorder_cache", lambda self, beam_idx: None)
     with pytest.raises(AssertionError):
         test_greedy_and_beam_search_agree_with_and_without_cache(stacks, make_model, batch, pad)
+
+
+WORDS, LENGTH = (1, 2, 3, 4, 5), 3
+
+
+@torch.no_grad()
+def test_a_beam_as_wide_as_the_tree_finds_every_text_with_its_score(stacks, make_model, batch, pad):
+    """Against the scores of all texts, each read in one pass without a cache; id 0 is padding and never written."""
+    model = make_writer(make_model, vocab_size=len(WORDS) + 1, **stacks)
+    source, mask = pad([row % len(WORDS) + 1 for row in batch["source"]])
+    texts = torch.tensor(list(itertools.product(WORDS, repeat=LENGTH)))
+    found = model.generate(
+        source, attention_mask=mask, num_beams=len(texts), num_return_sequences=len(texts), max_new_tokens=LENGTH,
+        do_sample=False, eos_token_id=None, suppress_tokens=[0], length_penalty=0.0, return_dict_in_generate=True,
+        output_scores=True,
+    )  # fmt: skip
+    starts = torch.full((len(texts), 1), model.config.decoder_start_token_id)
+    for row, (sequences, scores) in enumerate(
+        zip(found.sequences.chunk(3), found.sequences_scores.chunk(3), strict=True)
+    ):
+        logits = model(
+            input_ids=source[row].expand(len(texts), -1),
+            attention_mask=mask[row].expand(len(texts), -1),
+            decoder_input_ids=torch.cat([starts, texts[:, :-1]], 1),
+            use_cache=False,
+        ).logits
+        expected = logits.log_softmax(-1).gather(-1, texts[..., None])[..., 0].sum(1)
+        order = (sequences[:, 1:] - 1) @ torch.tensor([len(WORDS) ** 2, len(WORDS), 1])  # their place among all texts
+        assert torch.equal(order.sort().values, torch.arange(len(texts)))
+        assert torch.equal(scores, scores.sort(descending=True).values)
+        torch.testing.assert_close(scores, expected[order], atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+def test_a_state_that_is_not_reordered_gives_texts_other_scores(mixer, make_model, batch, pad, monkeypatch):
+    """Positive control for the test before."""
+    stacks = {"decoder_mixer": mixer}
+    layer = type(stacks_module.make_cache(make_model(**stacks).config).self_attention_cache.layers[0])
+    monkeypatch.setattr(layer, "reorder_cache", lambda self, beam_idx: None)
+    with pytest.raises(AssertionError):
+        test_a_beam_as_wide_as_the_tree_finds_every_text_with_its_score(stacks, make_model, batch, pad)
 
 
 def logits_and_gradients(model, rows, source, target):
