@@ -46,7 +46,7 @@ def converted_marian(sizes: Sizes, folder: Path, seed: int, left_out: dict[str, 
     model = bart_like("Marian", sizes, **ids)
     model.config.save_pretrained(folder / "marian")
 
-    class Converter(TransformersConverter):  # type: ignore[misc]
+    class Converter(TransformersConverter):
         """Takes the model at hand instead of loading one."""
 
         def load_model(self, *args: Any, **kwargs: Any) -> Any:

@@ -53,12 +53,12 @@ def ratios(slower: Sequence[float], faster: Sequence[float]) -> Spread:
     return spread([one / other for one, other in zip(slower, faster, strict=True)])
 
 
-def goal(name: str, wanted: float, found: Spread, against: str, at_most: bool = False) -> dict[str, Any]:
-    """A goal with what was found, met or missed; the median decides."""
-    met = found.median <= wanted if at_most else found.median >= wanted
+def goal(name: str, wanted: float, found: Spread | None, against: str, at_most: bool = False) -> dict[str, Any]:
+    """A goal with what was found, met or missed; the median decides. What could not be measured (None) is missed."""
+    met = found is not None and (found.median <= wanted if at_most else found.median >= wanted)
     return {
         "what": name, "against": against, "goal": f"{'at most' if at_most else 'at least'} {wanted:g}",
-        "found": found.rounded(), "verdict": "met" if met else "missed",
+        "found": found and found.rounded(), "verdict": "met" if met else "missed",
     }  # fmt: skip
 
 

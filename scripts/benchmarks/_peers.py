@@ -40,17 +40,17 @@ class Side(nn.Module):
         ).loss
         return loss
 
-    def more(self, batch: Batch) -> dict[str, Tensor]:
+    def more(self, batch: Batch) -> dict[str, Any]:
         """What a model of this kind is given besides."""
         return {}
 
 
 class Ours(Side):
-    """This package's model; it is told which target tokens are real, as its collator does."""
+    """This package's model, as its collator and its trainer call it: told which target tokens are real, no logits."""
 
-    def more(self, batch: Batch) -> dict[str, Tensor]:
-        """The target's mask."""
-        return {"decoder_attention_mask": batch.target_mask}
+    def more(self, batch: Batch) -> dict[str, Any]:
+        """The target's mask, and that the loss is all that is wanted."""
+        return {"decoder_attention_mask": batch.target_mask, "loss_only": True}
 
 
 class TorchLayers(Side):
@@ -121,7 +121,7 @@ def ours(sizes: Sizes, **switches: Any) -> SelfAttnForConditionalGeneration:
     return SelfAttnForConditionalGeneration(config)
 
 
-def bart_like(family: str, sizes: Sizes, **switches: Any) -> nn.Module:
+def bart_like(family: str, sizes: Sizes, **switches: Any) -> Any:
     """Marian or BART, whose configs have the same names."""
     config = {
         "vocab_size": sizes.vocabulary, "d_model": sizes.width, "encoder_layers": sizes.layers,
