@@ -1,6 +1,8 @@
 """Seq2SeqTrainingArguments of a run: which fields are taken, and the defaults that differ from transformers'."""
 
+import functools
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -133,22 +135,34 @@ def make_arguments(fields: dict[str, Any], metric: str, use_cache: bool) -> Seq2
         ValueError: if transformers refuses a value.
     """
     evaluates = fields["eval_strategy"] != "no"
+    make = functools.partial(
+        Seq2SeqTrainingArguments,
+        metric_for_best_model=f"eval_{metric}" if evaluates else None,
+        greater_is_better=True if evaluates else None,
+        remove_unused_columns=False,
+        logging_nan_inf_filter=False,
+        use_cache=use_cache,
+    )
     try:
-        arguments = Seq2SeqTrainingArguments(
-            **fields,
-            metric_for_best_model=f"eval_{metric}" if evaluates else None,
-            greater_is_better=True if evaluates else None,
-            remove_unused_columns=False,
-            logging_nan_inf_filter=False,
-            use_cache=use_cache,
-        )
-    except (ValueError, TypeError, ImportError, NotImplementedError) as error:
-        raise ValueError(f"the training arguments do not fit together: {error}") from error
+        arguments = make(**fields)
+    except Exception as error:  # of any type: some name a file, some a package
+        blamed = ", ".join(name for name in fields if _fits(make, fields, name)) or "several of them"
+        reason = " ".join(str(error).split()).removesuffix(".")
+        raise ValueError(f"the training arguments do not fit together ({blamed}): {reason}.") from error
     try:
         get_reporting_integration_callbacks(arguments.report_to)  # a name that there is not would fail much later
     except ValueError as error:
         raise ValueError(f"report_to={fields.get('report_to')!r} names no place to report to: {error}") from error
     return arguments
+
+
+def _fits(make: Callable[..., Any], fields: Mapping[str, Any], left_out: str) -> bool:
+    """Whether the arguments can be made without one of them, which is then the one to blame."""
+    try:
+        make(**{name: value for name, value in fields.items() if name != left_out})
+    except Exception:
+        return False
+    return True
 
 
 def default_output_dir(path: str | Path) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from selfattn_hf.model import near
 
-from .yaml_files import is_finite, parse_yaml
+from .yaml_files import is_finite, parse_yaml, shown
 
 
 def check_value(name: str, value: Any, annotation: Any) -> Any:
@@ -23,11 +23,11 @@ def check_value(name: str, value: Any, annotation: Any) -> Any:
         ValueError: naming the setting, what it takes and what was given.
     """
     if not is_finite(value):
-        raise ValueError(f"{name} must be a finite number, got {value}.")
+        raise ValueError(f"{name} must be a finite number, got {_show(value)}.")
     fits, converted = _fit(value, annotation)
     if not fits:
         wrong = _wrong_members(value, annotation)
-        given = f"{_show(wrong[0])} in the list {value}" if wrong else _show(value)
+        given = f"{_show(wrong[0])} in the list {shown(repr(value))}" if wrong else _show(value)
         hint = _hint(wrong[0] if wrong else value, annotation)
         raise ValueError(f"{name} takes {describe(annotation)}, got {given}.{hint}")
     return converted

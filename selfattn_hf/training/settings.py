@@ -16,7 +16,7 @@ from selfattn_hf.data import DataSettings
 from .arguments import ARGUMENT_TYPES, NOT_TAKEN, complete, default_output_dir, make_arguments
 from .fields import check_value, near_name, read_typed
 from .streams import check_stream
-from .yaml_files import dump_yaml, read_yaml
+from .yaml_files import dump_yaml, one_line, read_yaml, shown
 
 Metric = Literal["bleu", "chrf", "exact_match", "token_accuracy"]
 
@@ -25,6 +25,8 @@ DECIDED_ELSEWHERE = frozenset({
     "vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "is_encoder_decoder",
     "selfattn_version",
 })  # fmt: skip
+# Beside `batch_tokens` they are refused.
+_IN_PLACE_OF_TOKENS = ("per_device_train_batch_size", "train_sampling_strategy")
 MODEL_TYPES: dict[str, Any] = {
     name: annotation for name, annotation in SelfAttnConfig.__annotations__.items() if name not in DECIDED_ELSEWHERE
 }
@@ -121,6 +123,9 @@ class Settings:
     def to_yaml(self, training: Mapping[str, Any] | None = None) -> str:
         """What is portable as a settings file that runs again."""
         groups = self.portable(training)
+        if self.run.batch_tokens is not None:
+            for name in _IN_PLACE_OF_TOKENS:
+                groups["training"].pop(name, None)
         texts = [f"# {title}\n{dump_yaml(values)}" for title, values in groups.items() if values]
         return "\n".join(texts)
 
@@ -149,7 +154,12 @@ def read_settings(path: str | Path | None, overrides: Mapping[str, str | bool] |
         if path is None:
             raise ValueError("output_dir is needed: the folder that the run leaves behind.")
         values["output_dir"] = default_output_dir(path)
-    return make_settings(values)
+    try:
+        return make_settings(values)
+    except ValueError as error:
+        if path is None or overrides:  # what does not fit together need not stand in the file
+            raise
+        raise ValueError(f"{path}: {one_line(str(error))}") from error
 
 
 def make_settings(values: Mapping[str, Any]) -> Settings:
@@ -256,7 +266,7 @@ def build_config(model: Mapping[str, Any], **from_tokenizer: Any) -> SelfAttnCon
     except ValueError:
         raise
     except Exception as error:  # huggingface_hub's error for a wrong type is no ValueError
-        raise ValueError(" ".join(str(error).split())) from error
+        raise ValueError(one_line(str(error))) from error
 
 
 def _annotation(name: str) -> Any:
@@ -267,7 +277,8 @@ def _annotation(name: str) -> Any:
         raise ValueError(f"{name} is not taken. {NOT_TAKEN[name]}.")
     if name in DECIDED_ELSEWHERE:
         raise ValueError(f"{name} is not taken: the tokenizer decides it. See tokenizer_vocab_size for the vocabulary.")
-    raise ValueError(f"there is no setting {name}. {near_name(name, [n for types in _GROUPS.values() for n in types])}")
+    near = near_name(name, [known for types in _GROUPS.values() for known in types])
+    raise ValueError(f"there is no setting {shown(name)}. {near}")
 
 
 def _is_required(field: "dataclasses.Field[Any]") -> bool:

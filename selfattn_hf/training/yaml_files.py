@@ -11,7 +11,13 @@ from typing import Any
 
 import yaml
 
-MOST_BYTES = 2**20  # of a settings file, which is written by hand
+# Of a settings file, which is written by hand; a short text can hold many values, and each takes its time.
+MOST_BYTES = 2**20
+MOST_VALUES = 20_000
+
+# Control characters but tab and line break, and halves of a character: no terminal and no file takes them.
+_UNSHOWN = re.compile(r"[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_SHOWN = 80
 
 _NUMBER_STARTS = list("-+.0123456789")
 _SCALARS = [
@@ -32,15 +38,19 @@ class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader with the scalars of YAML 1.2, without aliases, tags and repeated keys."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    values = 0
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
+        self.values += 1
+        if self.values > MOST_VALUES:
+            raise _refuse(event, f"value number {self.values:,}", "Name a folder in place of many files")
         if isinstance(event, yaml.AliasEvent):
-            raise _refuse(event, f"the alias *{event.anchor}", "Write the value out")
+            raise _refuse(event, f"the alias *{shown(str(event.anchor))}", "Write the value out")
         if getattr(event, "anchor", None) is not None:
-            raise _refuse(event, f"the anchor &{event.anchor}", "Leave it out")
+            raise _refuse(event, f"the anchor &{shown(event.anchor)}", "Leave it out")
         if getattr(event, "tag", None) is not None:
-            raise _refuse(event, f"the tag {event.tag}", "Leave it out")
+            raise _refuse(event, f"the tag {shown(event.tag)}", "Leave it out")
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
@@ -48,18 +58,26 @@ class _Loader(yaml.SafeLoader):
         for key_node, value_node in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                shown = "null" if key is None else f"{key!r}"
-                raise _refuse(key_node, f"the key {shown}, which is no text", "Use names as keys")
+                name = "null" if key is None else shown(repr(key))
+                raise _refuse(key_node, f"the key {name}, which is no text", "Use names as keys")
             if key in mapping:
-                raise _refuse(key_node, f"the key {key} a second time", "Keep one of them")
+                raise _refuse(key_node, f"the key {shown(key)} a second time", "Keep one of them")
             mapping[key] = self.construct_object(value_node, deep=True)
         return mapping
+
+    def construct_scalar(self, node: Any) -> str:
+        text: str = super().construct_scalar(node)
+        if wrong := _UNSHOWN.search(text):  # written as an escape, for a character of its own is no YAML
+            raise _refuse(node, f"the character U+{ord(wrong[0]):04X} in a text", "Take it out")
+        return text
 
     def construct_yaml_int(self, node: Any) -> int:
         text = self.construct_scalar(node)
         try:
-            return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
-        except ValueError:  # Python reads no more digits at once than it is allowed to
+            number = int(text, 0) if text.startswith(("0o", "0x")) else int(text)
+            str(number)
+            return number
+        except ValueError:  # Python reads and writes no more digits at once than it is allowed to
             raise _refuse(node, f"a number of {len(text)} digits", "Write a smaller one") from None
 
     def construct_yaml_float(self, node: Any) -> float:
@@ -122,9 +140,21 @@ def parse_yaml(text: str) -> Any:
         ValueError: if it is no YAML, or uses what is refused here.
     """
     try:
-        return yaml.load(text, _Loader)  # noqa: S506 - a subclass of the safe loader
+        if wrong := yaml.reader.Reader.NON_PRINTABLE.search(text):
+            line = text.count("\n", 0, wrong.start()) + 1
+            raise yaml.YAMLError(f"line {line} has the character U+{ord(wrong[0]):04X}. Take it out.")
+        loader = _Loader(text)  # a subclass of the safe loader
+        try:
+            return loader.get_single_data()
+        except (ValueError, OverflowError) as error:
+            line = loader.line + 1
+            raise yaml.YAMLError(f"line {line} has an escape that stands for no character. Take it out.") from error
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        raise ValueError(f"this is no YAML that can be used: {_marked(error)}") from error
     except yaml.YAMLError as error:
-        raise ValueError(f"this is no YAML that can be used: {' '.join(str(error).split())}") from error
+        raise ValueError(f"this is no YAML that can be used: {one_line(str(error))}") from error
     except RecursionError as error:
         raise ValueError("values are nested too deeply. Settings are flat: `name: value`.") from error
 
@@ -143,8 +173,31 @@ def dump_yaml(values: dict[str, Any]) -> str:
 
 
 def is_finite(value: Any) -> bool:
-    """Whether a number is neither infinite nor NaN; True for what is no number."""
-    return not isinstance(value, float) or math.isfinite(value)
+    """Whether a number is neither infinite, NaN nor beyond all floats; of a list or a dictionary, all in it."""
+    if isinstance(value, list | dict):
+        return all(map(is_finite, value.values() if isinstance(value, dict) else value))
+    try:
+        return not isinstance(value, int | float) or math.isfinite(value)
+    except OverflowError:
+        return False
+
+
+def shown(text: str) -> str:
+    """A text as it may stand in a message: at most 80 characters, what no terminal shows as an escape."""
+    text = text if text.isprintable() and text else repr(text)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def one_line(text: str) -> str:
+    """A message of several lines as one, without characters that no terminal shows."""
+    return "".join(letter if letter.isprintable() else " " for letter in " ".join(text.split()))
+
+
+def _marked(error: yaml.MarkedYAMLError) -> str:
+    """PyYAML's error in one sentence, with the place where it was found."""
+    mark = error.problem_mark or error.context_mark
+    where = "" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}: "
+    return one_line(f"{where}{', '.join(text for text in (error.context, error.problem) if text)}.")
 
 
 def _refuse(where: Any, what: str, instead: str) -> yaml.YAMLError:

@@ -101,6 +101,9 @@ def test_a_value_of_a_wrong_type_is_refused_by_name(config, values):
         ({"eval_steps": 5, "eval_strategy": "epoch"}, "eval_steps=5 does nothing"),
         ({"eval_steps": 5, "save_steps": 7}, "training arguments"),
         ({"num_beams": 0}, "num_beams"),
+        ({"accelerator_config": "no/such.json"}, "(accelerator_config): [Errno 2]"),
+        ({"lr_scheduler_kwargs": {"a": [1, float("nan")]}}, "lr_scheduler_kwargs must be a finite number"),
+        ({"learning_rate": 10**400}, "learning_rate must be a finite number"),
     ],
 )
 def test_values_that_do_not_fit_together_are_refused_before_data_are_read(config, values, named):
@@ -128,8 +131,10 @@ def test_a_data_set_must_be_named(tmp_path):
         read_settings(path)
 
 
-def test_the_resolved_settings_are_read_back_as_the_same_run(values, tmp_path):
-    settings = make_settings(values)
+@pytest.mark.parametrize("batch", [{"per_device_train_batch_size": 8}, {"batch_tokens": 4096}])
+def test_the_resolved_settings_are_read_back_as_the_same_run(batch, values, tmp_path):
+    values.pop("per_device_train_batch_size")
+    settings = make_settings(values | batch)
     path = tmp_path / "settings.yaml"
     path.write_text(settings.to_yaml())
     again = read_settings(path)

@@ -31,7 +31,12 @@ def test_scalars_are_those_of_yaml_1_2(text, value):
         ("a: {b: 1, b: 2}", "the key b a second time"),
         ("a: [", "no YAML"),
         ("a: b: c", "no YAML"),
-        ("a: \x00", "no YAML"),
+        ("a: 1\nb: \x00", "line 2 has the character U+0000"),
+        ('a: "\\e[2J"', "line 1 has the character U+001B"),
+        ('a: "\\ud800"', "line 1 has the character U+D800"),
+        ('a: 1\nb: "\\U00110000"', "line 2 has an escape that stands for no character"),
+        ("a: 0x" + "f" * 4000, "line 1 has a number of 4002 digits"),
+        ("a: [" + "1," * 20_000 + "]", "line 1 has value number 20,001"),
         ("[" * 5000, "nested too deeply"),
     ],
 )
