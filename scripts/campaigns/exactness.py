@@ -108,7 +108,7 @@ def _row(probe: "Probe", ours: Sequence["Subject"], others: Sequence["Subject"],
     return {
         **_cells(probe.promise, probe.what, probe.limit, summed_up(list(own.values()), probe.is_rate), len(ours)),
         **{subject.name: shown(figures[subject.name]) for subject in others},
-        "worst": worst if own[worst] != 0 else "",
+        "worst": worst if own[worst] != 0 and probe.limit is not None else "",
         "figures": _for_a_file(figures),
     }
 

@@ -1,10 +1,12 @@
 """Parts against an independent reference: PyTorch's and transformers' own modules, or a loop written from the paper."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
 from torch import nn
+from torch.autograd.gradcheck import GradcheckError
 from transformers import (
     BartConfig,
     BartForConditionalGeneration,
@@ -19,8 +21,11 @@ from transformers.models.t5.modeling_t5 import T5Attention
 
 from selfattn_hf import SelfAttnForConditionalGeneration
 from selfattn_hf.model.contracts import Places, PositionalEncoding
+from selfattn_hf.model.layers import MIXERS
 from selfattn_hf.model.loss import SmoothedCrossEntropy, sequence_loss
-from selfattn_hf.model.positions import POSITIONS
+from selfattn_hf.model.positions import POSITIONS, make_position
+from selfattn_hf.model.switches import TreePosition
+from selfattn_hf.model.trees import Tree
 
 EXACT = {"atol": 1e-12, "rtol": 1e-12}
 
@@ -52,17 +57,171 @@ def test_rnn_encoder_equals_torch_bidirectional_lstm_on_packed_sequences(make_mo
     torch.testing.assert_close(states[real], expected[real], **EXACT)
 
 
+def looked_up(mixer, x, affinity, sees):
+    """y(i) = Wo [sum over j of softmax(a(h, i, ..))(j) v(j) of every head h], j over what i sees."""
+    values = [mixer.v_proj(token).chunk(mixer.heads) for token in x]
+    for i in range(len(x)):
+        heads = []
+        for h in range(mixer.heads):
+            seen = [j for j in range(len(x)) if sees(i, j)]
+            weights = [math.exp(affinity(h, i, j)) for j in seen]
+            heads.append(sum(w * values[j][h] for w, j in zip(weights, seen, strict=True)) / sum(weights))
+        yield mixer.out_proj(torch.cat(heads))
+
+
+def attention_loop(mixer, x, causal, sees):
+    queries, keys = ([proj(token).chunk(mixer.heads) for token in x] for proj in (mixer.q_proj, mixer.k_proj))
+    width = len(queries[0][0])
+    return looked_up(mixer, x, lambda h, i, j: queries[i][h] @ keys[j][h] / width**0.5, sees)
+
+
+def self_attention_loop(mixer, x, causal):
+    return attention_loop(mixer, x, causal, lambda i, j: j <= i or not causal)
+
+
+def local_attention_loop(mixer, x, causal):
+    return attention_loop(mixer, x, causal, lambda i, j: abs(i - j) <= 2 and (j <= i or not causal))
+
+
+def dense_loop(mixer, x, causal):
+    table = mixer.affinities.weight
+    return looked_up(mixer, x, lambda h, i, j: table[h, i, j], lambda i, j: j <= i or not causal)
+
+
+def window_loop(mixer, x, causal):
+    for i in range(len(x)):
+        neighbours = range(i - 2, i + 1 if causal else i + 3)
+        window = [x[j] if 0 <= j < len(x) else torch.zeros_like(x[0]) for j in neighbours]
+        yield torch.tanh(mixer.proj.weight @ torch.cat(window) + mixer.proj.bias)
+
+
+def lstm_step(x, h, c, weights):
+    gates = weights["weight_ih_l0"] @ x + weights["bias_ih_l0"] + weights["weight_hh_l0"] @ h + weights["bias_hh_l0"]
+    i, f, g, o = gates.chunk(4)
+    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
+    return o.sigmoid() * c.tanh(), c
+
+
+def gru_step(x, h, c, weights):
+    read, kept = (
+        weights["weight_ih_l0"] @ x + weights["bias_ih_l0"],
+        weights["weight_hh_l0"] @ h + weights["bias_hh_l0"],
+    )
+    (r, z, n), (r_, z_, n_) = read.chunk(3), kept.chunk(3)
+    z = (z + z_).sigmoid()
+    return (1 - z) * (n + (r + r_).sigmoid() * n_).tanh() + z * h, c
+
+
+def rnn_loop(mixer, x, causal):
+    step = lstm_step if isinstance(mixer.forwards, nn.LSTM) else gru_step
+
+    def read(tokens, cell):
+        weights = dict(cell.named_parameters())
+        h = c = torch.zeros(cell.hidden_size, dtype=x.dtype)
+        for token in tokens:
+            h, c = step(token, h, c, weights)
+            yield h
+
+    forwards = list(read(x, mixer.forwards))
+    if causal:
+        return forwards
+    backwards = list(read(x.flip(0), mixer.backwards))[::-1]
+    return [torch.cat(states) for states in zip(forwards, backwards, strict=True)]
+
+
+LOOPS = {
+    "self_attention": self_attention_loop,
+    "local_attention": local_attention_loop,
+    "dense": dense_loop,
+    "window": window_loop,
+    "rnn": rnn_loop,
+}
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("causal", [False, True])
-def test_window_equals_the_loop_of_its_formula(make_model, causal):
-    model = make_model(encoder_mixer="window", decoder_mixer="window", window_radius=3)
-    mixer = (model.model.decoder if causal else model.model.encoder).layers[0].mix.sublayer
-    x = torch.randn(1, 5, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    states = mixer(x, mask=None, position=PositionalEncoding(model.config, causal), places=places_of(5))
-    for i in range(5):
-        neighbours = range(i - 3, i + 1 if causal else i + 4)
-        window = [x[0, j] if 0 <= j < 5 else torch.zeros(16, dtype=torch.float64) for j in neighbours]
-        expected = torch.tanh(mixer.proj.weight @ torch.cat(window) + mixer.proj.bias)
-        torch.testing.assert_close(states[0, i], expected, **EXACT)
+def test_every_mixer_equals_the_loop_of_its_formula(mixer, causal, make_model):
+    for switches in [{"rnn_type": "lstm"}, {"rnn_type": "gru"}] if mixer == "rnn" else [{}]:
+        model = make_model(encoder_mixer=mixer, decoder_mixer=mixer, position_encoding="none", **switches)
+        layer = (model.model.decoder if causal else model.model.encoder).layers[0].mix.sublayer
+        x = torch.randn(1, 7, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+        mask = layer.make_mask(model.config, x, None, None, causal)
+        states = layer(x, mask=mask, position=PositionalEncoding(model.config, causal), places=places_of(7))[0]
+        torch.testing.assert_close(states, torch.stack(list(LOOPS[mixer](layer, x[0], causal))), **EXACT)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["self_attention", "local_attention", "dense"])
+def test_a_loop_tells_who_sees_whom(name, make_model):
+    layer = make_model(encoder_mixer=name, position_encoding="none").model.encoder.layers[0].mix.sublayer
+    x = torch.randn(7, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    whole, past = (torch.stack(list(LOOPS[name](layer, x, causal))) for causal in (False, True))
+    assert ((whole - past)[:-1].abs().amax(-1) > 1e-3).all()
+
+
+class Mixed(nn.Module):
+    """A mixer and an encoding as a module's forward: [B, Q, D], places and padding -> states of the real tokens."""
+
+    def __init__(self, config, mixer, position, causal):
+        super().__init__()
+        self.config, self.causal = config, causal
+        self.position = make_position([position], config, causal)
+        self.mixer = MIXERS[mixer](config, causal)
+
+    def forward(self, x, places, padding):
+        x = self.position.embed(x, places)
+        mask = self.mixer.make_mask(self.config, x, padding, None, self.causal)
+        return self.mixer(x, mask=mask, position=self.position, places=places)[padding]
+
+
+def assert_gradients_are_right(config, mixer, position, causal):
+    """Of the states with respect to the input and every weight, in a batch with padding on the left."""
+    config._attn_implementation = "sdpa"
+    generator = torch.Generator().manual_seed(0)
+    module = Mixed(config, mixer, position, causal).double()
+    weights = [torch.randn(w.shape, generator=generator, dtype=w.dtype) * 0.5 + 0.4 for w in module.parameters()]
+    names = [name for name, _ in module.named_parameters()]
+    padding = torch.tensor([[True] * 5, [False, False, True, True, True]])
+    heads = torch.tensor([[1, 1, 1, 2, 2], [-1, -1, 3, 3, 3]])
+    places = Places.count((2, 5), padding.device, padding)
+    places = Places(**vars(places) | {"tree": Tree(heads)})
+    x = torch.randn(2, 5, config.hidden_size, generator=generator, dtype=torch.float64)
+
+    def states(x, *values):
+        given = dict(zip(names, values, strict=True))
+        return torch.func.functional_call(module, given, (x, places, padding))
+
+    inputs = tuple(tensor.requires_grad_() for tensor in (x, *weights))
+    assert torch.autograd.gradcheck(states, inputs)
+    if weights:
+        grads = torch.autograd.grad(states(*inputs).square().sum(), inputs)
+        assert all(grad.any() for grad in grads), "every weight has a part in the states"
+
+
+SMALL = {"hidden_size": 4, "num_attention_heads": 2, "max_position_embeddings": 6}
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_gradients_of_every_mixer_are_right(mixer, causal, make_config):
+    config = make_config(**SMALL, encoder_mixer=mixer, decoder_mixer=mixer, position_encoding="none")
+    assert_gradients_are_right(config, mixer, "none", causal)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_gradients_of_every_position_are_right(position, on_a_side, causal, make_config):
+    if causal and position in get_args(TreePosition):
+        pytest.skip("an encoding by trees is for encoders")
+    buckets = {"relative_num_buckets": 4} if position == "t5" else {}
+    assert_gradients_are_right(make_config(**SMALL, **on_a_side, **buckets), "self_attention", position, causal)
+
+
+def test_a_wrong_gradient_would_be_found(make_config, monkeypatch):
+    def detached(self, heads, places):
+        return heads * heads.detach().cos()
+
+    monkeypatch.setattr(PositionalEncoding, "rotate", detached)
+    with pytest.raises(GradcheckError):
+        assert_gradients_are_right(make_config(**SMALL, position_encoding="none"), "self_attention", "none", False)
 
 
 def test_self_attention_equals_torch_multihead_attention(make_model):
