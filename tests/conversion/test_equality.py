@@ -1,5 +1,6 @@
 """A converted model computes what its source computes: logits, greedy search, beam search, and after saving."""
 
+import copy
 import json
 import os
 
@@ -10,12 +11,15 @@ from transformers import AutoModelForSeq2SeqLM
 from selfattn_hf import SelfAttnForConditionalGeneration, convert
 from selfattn_hf.conversion import bart, t5
 from selfattn_hf.conversion.converting import FAMILIES
+from selfattn_hf.model.contracts import Places
 
 from .conftest import SOURCES
 
 FLOAT32 = 1e-5
 # Tables of sinusoids are rounded to float32 by transformers, and angles by this package; all else is exact.
 FLOAT64 = {True: 1e-6, False: 1e-12}
+
+RATE, STEPS = 0.02, 5  # of training
 
 every_source = pytest.mark.parametrize("name", SOURCES)
 
@@ -59,6 +63,93 @@ def test_searches_write_the_same(name, pair, batch, num_beams):
     assert len(expected.sequences.unique(dim=0)) == 3, "and every source has a text of its own"
     if num_beams > 1:
         torch.testing.assert_close(got.sequences_scores, expected.sequences_scores, rtol=1e-4, atol=1e-5)
+
+
+def rates(ours, config, rate):
+    """A weight that is c times its source's moves as its source does at c^2 times the rate."""
+    factors = dict.fromkeys((name for name, _ in ours.named_parameters()), 1.0)
+    if config.model_type in ("t5", "mt5"):
+        table = config.d_model**-0.5 if t5.scales_logits(config) else 1.0
+        factors |= {name: config.d_kv**0.5 for name in factors if ".q_proj." in name}
+        factors |= {name: table for name in factors if name.endswith(("shared.weight", "lm_head.weight"))}
+    return [{"params": [weight], "lr": rate * factors[name] ** 2} for name, weight in ours.named_parameters()]
+
+
+def train(model, groups, batches):
+    optimizer = torch.optim.SGD(groups, lr=RATE)
+    losses = []
+    for batch in batches:
+        optimizer.zero_grad()
+        loss = model(**batch).loss
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return torch.tensor(losses, dtype=torch.float64)
+
+
+@pytest.fixture
+def trainable(make_source, load, exact_norms):
+    """A source in float64 whose bias on the logits, which it does not train, is 0; and what becomes of it.
+
+    A table that the source shares between two of three uses is three tables here; while both are compared it is shared.
+    """
+
+    def make(name):
+        has_bias = not name.startswith(("t5", "mt5"))
+        zero = (lambda model: model.final_logits_bias.zero_()) if has_bias else None
+        theirs = load(make_source(name, torch.float64, zero))
+        ours = convert(theirs.name_or_path)
+        read, written = ours.model.encoder.embed_tokens, ours.model.decoder.embed_tokens
+        if name in ("t5_1.1", "mt5"):
+            written.weight = read.weight
+        if name == "marian_untied":
+            ours.lm_head.weight = written.weight
+        if has_sinusoids(name):  # theirs are rounded to float32: both take ours
+            for side in ("encoder", "decoder"):
+                table = getattr(theirs.model, side).embed_positions.weight
+                places = Places.count((1, len(table)), table.device)
+                table.data.copy_(getattr(ours.model, side).position.vectors(places)[0])
+        return theirs, ours
+
+    return make
+
+
+@pytest.fixture
+def batches(batch):
+    """Batches for training, without padding among the inputs that count: its row of a table may be frozen there."""
+
+    def make(pad):
+        made = []
+        for seed in range(STEPS):
+            inputs = batch(pad)
+            generator = torch.Generator().manual_seed(seed)
+            for name in ("input_ids", "decoder_input_ids", "labels"):
+                mask = inputs["attention_mask" if name == "input_ids" else "decoder_attention_mask"]
+                ids = torch.randint(3, 39, mask.shape, generator=generator)
+                inputs[name] = ids.masked_fill(mask == 0, -100 if name == "labels" else pad)
+            made.append(inputs)
+        return made
+
+    return make
+
+
+@every_source
+def test_steps_of_training_are_the_same_steps(name, trainable, batches, difference):
+    theirs, ours = trainable(name)
+    before, steps = copy.deepcopy(theirs), batches(theirs.config.pad_token_id)
+    expected = train(theirs, [{"params": [w for w in theirs.parameters() if w.requires_grad]}], steps)
+    got = train(ours, rates(ours, theirs.config, RATE), steps)
+    torch.testing.assert_close(got, expected, atol=1e-9, rtol=1e-9)
+    assert difference(theirs, ours) < 1e-9
+    assert difference(before, theirs) > 1e-2, "the steps change what is computed"
+
+
+def test_a_step_that_is_too_long_would_be_seen(trainable, batches, difference):
+    theirs, ours = trainable("bart")
+    steps = batches(theirs.config.pad_token_id)
+    train(theirs, [{"params": list(theirs.parameters())}], steps)
+    train(ours, rates(ours, theirs.config, RATE * (1 + 1e-6)), steps)
+    assert difference(theirs, ours) > 1e-9
 
 
 GENERATION = {
