@@ -11,6 +11,9 @@ from _runs import SMALL
 from torch import Tensor
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 
+from selfattn_hf.training import make_settings
+from selfattn_hf.training.run import _make_trainer, _prepare
+
 CUTS = ((8, 1), (4, 2), (2, 4), (1, 8))  # rows of a batch, batches of a step
 _STEP: dict[str, Any] = {
     "train_sampling_strategy": "sequential", "optim": "sgd", "learning_rate": 1.0, "lr_scheduler_type": "constant",
@@ -36,9 +39,6 @@ def accumulation_in_training(subject: Subject | None, texts: Texts, smoothing: f
 
 
 def _our_trainer(step: dict[str, Any]) -> Any:
-    from selfattn_hf.training import make_settings
-    from selfattn_hf.training.run import _make_trainer, _prepare
-
     unwanted = ("warmup_steps", "eval_steps", "save_steps")
     small = {name: value for name, value in SMALL.items() if name not in unwanted}
     return _make_trainer(_prepare(make_settings({**small, **step, "max_train_rows": 8, "dropout": 0.0})))

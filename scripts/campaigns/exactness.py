@@ -45,6 +45,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="exactness_") as scratch:
         os.environ.setdefault("HF_HOME", f"{scratch}/home")
         with _alone():
+            import _exact_training  # loads the code of training before anything is measured
             from _exact_models import PEERS, combinations, peers
             from _exact_probes import PROBES
             from _exact_texts import draw_texts
@@ -59,7 +60,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             for probe in PROBES:
                 table.add(**empty | _row(probe, ours, others if probe.for_peers else [], texts))
             for smoothing in (0.0, 0.1):
-                table.add(**empty | _row_of_training(smoothing, others, texts))
+                table.add(
+                    **empty | _row_of_training(_exact_training.accumulation_in_training, smoothing, others, texts)
+                )
             missed = [row["what"] for row in table.rows if not row["kept"]]
             kept = f"{len(table.rows) - len(missed)} of {len(table.rows)} figures are kept by all combinations"
             table.end(
@@ -113,14 +116,12 @@ def _row(probe: "Probe", ours: Sequence["Subject"], others: Sequence["Subject"],
     }
 
 
-def _row_of_training(smoothing: float, others: Sequence["Subject"], texts: "Texts") -> dict[str, Any]:
-    from _exact_training import accumulation_in_training
-
+def _row_of_training(
+    measure: Callable[..., float], smoothing: float, others: Sequence["Subject"], texts: "Texts"
+) -> dict[str, Any]:
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        own = measured(partial(accumulation_in_training, None, texts, smoothing))
-        figures = {
-            subject.name: measured(partial(accumulation_in_training, subject, texts, smoothing)) for subject in others
-        }
+        own = measured(partial(measure, None, texts, smoothing))
+        figures = {subject.name: measured(partial(measure, subject, texts, smoothing)) for subject in others}
     return {
         **_cells(11, f"in the Trainer{', smoothed' if smoothing else ''}", 1e-4, own, 1),
         **{name: shown(figure) for name, figure in figures.items()},

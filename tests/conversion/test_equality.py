@@ -19,7 +19,7 @@ FLOAT32 = 1e-5
 # Tables of sinusoids are rounded to float32 by transformers, and angles by this package; all else is exact.
 FLOAT64 = {True: 1e-6, False: 1e-12}
 
-RATE, STEPS = 0.02, 5  # of training
+RATE, STEPS = 0.005, 5  # of training
 
 every_source = pytest.mark.parametrize("name", SOURCES)
 
