@@ -8,12 +8,14 @@ machine and this moment; ratios travel better.
 import argparse
 import importlib
 import json
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import _cli
 from benchmarks._page import fill_page, read, tables, where
-from benchmarks._sizes import SIZES
+from benchmarks._sizes import MIXING, SIZES
 
 PAGE = _cli.ROOT / "docs" / "performance.md"
 WORKLOADS = ("uniform", "random", "grouped", "tail_random", "tail_grouped")
@@ -24,20 +26,28 @@ def main(arguments: list[str]) -> None:
     """Parse, measure, print, write."""
     options = parser().parse_args(arguments)
     if options.what == "page":
-        options.page.write_text(
-            fill_page(options.page.read_text(encoding="utf-8"), [read(path) for path in options.files])
-        )
-        print(f"wrote {options.page} from {len(options.files)} files")
+        write_page(options.page, options.files)
         return
     if options.repeats < 1:
         raise ValueError(f"--repeats is a number of measurements and starts at 1, got {options.repeats}.")
     result: dict[str, Any] = importlib.import_module(f"benchmarks._{options.what}").run(options)
     print("", where(result), *tables(result), sep="\n\n")
     if options.json is not None:
-        options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", encoding="utf-8")
     if options.plot is not None:
         plot = importlib.import_module("benchmarks._plot")
         options.plot.write_text(plot.picture(result), encoding="utf-8")
+
+
+def write_page(page: Path, files: Sequence[Path]) -> None:
+    """Tables of all files, each with the SVG that lies beside its file, if there is one."""
+    results = []
+    for path in files:
+        drawn = path.with_suffix(".svg")
+        picture = os.path.relpath(drawn, page.parent).replace(os.sep, "/") if drawn.is_file() else None
+        results.append((read(path), picture))
+    page.write_text(fill_page(page.read_text(encoding="utf-8"), results), encoding="utf-8")
+    print(f"wrote {page} from {len(files)} {'file' if len(files) == 1 else 'files'}")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -82,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
     sized(scaling, "base")
     scaling.add_argument("--lengths", type=int, nargs="+", default=LENGTHS["scaling"], help="tokens of a row")
     scaling.add_argument("--tokens", type=int, default=8192, help="of a batch")
+    scaling.add_argument("--layers", nargs="+", choices=MIXING, help="which beside self_attention; else all")
     scaling.add_argument("--radius", type=int, default=32, help="of local_attention")
 
     memory = door("memory", "peak memory of a training step, beside peers", 1)

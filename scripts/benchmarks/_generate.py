@@ -126,12 +126,13 @@ def measure(
     measured = []
     for name, times in took.items():
         steps = spread([options.new_tokens / taken for taken in times]).median
-        width = 1 if "int8" in name else 4
+        in_bytes = "int8" in name  # and not in the format whose peak was measured
+        flops, read = 2 * weights * rows * beams * steps, (1 if in_bytes else 4) * weights * steps
         measured.append({
             "rows": rows, "beams": beams, "side": name, "tokens_per_second": float(f"{steps * rows:.4g}"),
             "selfattn_over_it": ratios(times, took[OURS]).rounded(3),
-            "of_matmul_peak": round(2 * weights * rows * beams * steps / best["matmul_gflops"] / 1e9, 3),
-            "of_memory_stream": round(width * weights * steps / best["stream_gb_s"] / 1e9, 3),
+            "of_matmul_peak": None if in_bytes else round(flops / best["matmul_gflops"] / 1e9, 3),
+            "of_memory_stream": round(read / best["stream_gb_s"] / 1e9, 3),
         })  # fmt: skip
     what = f"{rows} {'row' if rows == 1 else 'rows'}, {'greedy' if beams == 1 else f'beam {beams}'}"
     wanted = {"Marian": GOALS.get((rows, beams)), "CTranslate2 float32": LEVEL if (rows, beams) in GOALS else None}

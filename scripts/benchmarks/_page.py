@@ -19,8 +19,12 @@ TITLES = {
 }
 
 
-def fill_page(page: str, results: Sequence[Mapping[str, Any]]) -> str:
+def fill_page(page: str, results: Sequence[tuple[Mapping[str, Any], str | None]]) -> str:
     """The page with its tables made anew; the text around them stays.
+
+    Args:
+        page: its text.
+        results: figures of a benchmark, and where their picture lies as seen from the page, if there is one.
 
     Raises:
         ValueError: if the page lacks one of the lines `BEGIN` and `END`.
@@ -30,7 +34,8 @@ def fill_page(page: str, results: Sequence[Mapping[str, Any]]) -> str:
     if not (begin and end):
         raise ValueError(f"the page has no place for its tables: it needs the lines {BEGIN!r} and, below it, {END!r}.")
     order = list(TITLES)
-    sections = [section(result) for result in sorted(results, key=lambda result: order.index(result["benchmark"]))]
+    ordered = sorted(results, key=lambda given: order.index(given[0]["benchmark"]))
+    sections = [section(result, picture) for result, picture in ordered]
     return f"{before}{begin}\n\n" + "\n\n".join(sections) + f"\n\n{end}{after}"
 
 
@@ -51,16 +56,16 @@ def read(path: Path) -> dict[str, Any]:
     return result
 
 
-def section(result: Mapping[str, Any]) -> str:
-    """Heading, where it was measured, goals, figures."""
+def section(result: Mapping[str, Any], picture: str | None) -> str:
+    """Heading, how and where it was measured, picture, goals, figures."""
     settings = " ".join(
-        f"--{name} {written(value)}" for name, value in result["settings"].items() if value not in (None, [])
+        f"--{name} {' '.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in result["settings"].items()
+        if value is not None
     )
-    parts = [
-        f"## {TITLES[result['benchmark']]}",
-        f"`scripts/benchmark.py {result['benchmark']} {settings}`",
-        where(result),
-    ]
+    name = result["benchmark"]
+    parts = [f"## {TITLES[name]}", f"`scripts/benchmark.py {name} {settings}`", where(result)]
+    parts += [] if picture is None else [f"![{TITLES[name]}]({picture})"]
     return "\n\n".join([*parts, *tables(result)])
 
 
@@ -115,4 +120,4 @@ def written(value: Any) -> str:
     if isinstance(value, list) and len(value) == 3 and all(isinstance(one, int | float) for one in value):
         median, low, high = (written(float(one)) for one in value)
         return f"{median} ({low}-{high})"
-    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    return str(value)

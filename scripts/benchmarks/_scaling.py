@@ -20,17 +20,18 @@ from ._children import in_a_child, peak_of
 from ._measure import Spread, agree, goal, interleaved, peaks, ratios, spread, surroundings
 from ._sizes import SIZES, Sizes
 
-BASE, EAGER = "self_attention", "self_attention, eager"
-LAYERS: dict[str, dict[str, Any]] = {  # name -> its switches; attention is sdpa unless it says otherwise
+BASE, EAGER, LOCAL = "self_attention", "eager", "local_attention"
+# Name -> its switches; attention is sdpa unless it says otherwise. A position stands for self-attention with it.
+LAYERS: dict[str, dict[str, Any]] = {
     EAGER: {"attn_implementation": "eager"},
     BASE: {},
-    "local_attention": {"encoder_mixer": "local_attention"},
+    LOCAL: {"encoder_mixer": LOCAL},
     "window": {"encoder_mixer": "window"},
     "rnn": {"encoder_mixer": "rnn"},
     "dense": {"encoder_mixer": "dense"},
 }
 BIASED = [name for name in get_args(AffinityPosition) if name not in get_args(TreePosition)]
-LAYERS |= {f"{BASE}, {name}": {"encoder_position_encoding": name} for name in BIASED}
+LAYERS |= {name: {"encoder_position_encoding": name} for name in BIASED}
 # What the goals are: exponent of local_attention, from which length on it is faster than full attention, and how much
 # more a position may cost than none at the greatest length.
 EXPONENT, FASTER_FROM, TIMES_TIME, TIMES_MEMORY = 0.05, 512, 1.3, 1.5
@@ -43,32 +44,33 @@ def run(options: Any) -> dict[str, Any]:
     torch.manual_seed(options.seed)
     lengths, device = sorted(options.lengths), options.device
     sizes = SIZES[options.size]
+    names = [name for name in LAYERS if name == BASE or name in (options.layers or LAYERS)]
     result: dict[str, Any] = {
         "benchmark": "scaling", "surroundings": surroundings(options),
         "settings": {
             "size": options.size, "tokens": options.tokens, "lengths": lengths, "radius": options.radius,
-            "repeats": options.repeats, "seed": options.seed,
+            "layers": options.layers, "repeats": options.repeats, "seed": options.seed,
         },
         "peaks": peaks(device, torch.float32, options.size == "tiny"), "left_out": {},
-        "checks": [check(name, sizes, lengths[0], options) for name in LAYERS], "goals": [], "rows": [],
+        "checks": [check(name, sizes, lengths[0], options) for name in names], "goals": [], "rows": [],
     }  # fmt: skip
     memory: dict[tuple[str, int], float | None] = {}
     times: dict[tuple[str, int], list[float]] = {}
     for length in lengths:
         rows = max(1, options.tokens // length)
-        for name in LAYERS:
+        for name in names:
             taken = in_a_child(memory_of, name, sizes, (rows, length), options.radius, device, options.threads)
             memory[name, length] = taken
         fitting = {
             name: make_pass(name, sizes, (rows, length), options.radius, device)
-            for name in LAYERS
+            for name in names
             if memory[name, length] is not None
         }
         took = interleaved(fitting, range(options.repeats + 1), device)
         times |= {(name, length): of for name, of in took.items()}
         shown = ", ".join(f"{name} {1000 * spread(of).median:.0f}" for name, of in took.items())
         print(f"{length} tokens: {shown} ms", flush=True)
-    exponents = {name: exponent(name, lengths, times) for name in LAYERS}
+    exponents = {name: exponent(name, lengths, times) for name in names}
     for name, grown in exponents.items():
         row: dict[str, Any] = {"layer": name, "exponent": grown and grown.rounded(2)}
         for length in lengths:
@@ -76,14 +78,14 @@ def run(options: Any) -> dict[str, Any]:
             row[f"ms_{length}"] = None if of is None else Spread(*(1000 * value for value in spread(of))).rounded(3)
             row[f"mb_{length}"] = memory[name, length]
         result["rows"].append(row)
-    result["goals"] = goals(lengths, times, memory, exponents["local_attention"])
+    result["goals"] = goals(names, lengths, times, memory, exponents)
     return result
 
 
 def make_layer(name: str, sizes: Sizes, length: int, radius: int) -> SelfAttnEncoderModel:
     """An encoder of one layer that mixes and does nothing else."""
     switches = {"encoder_mixer": BASE, "encoder_position_encoding": "none", **LAYERS[name]}
-    if switches["encoder_mixer"] == "local_attention":
+    if switches["encoder_mixer"] == LOCAL:
         switches["window_radius"] = radius
     if switches["encoder_mixer"] == "dense":
         switches["max_position_embeddings"] = length
@@ -128,7 +130,7 @@ def memory_of(name: str, sizes: Sizes, shape: tuple[int, int], radius: int, devi
     torch.set_num_threads(threads)
     make_pass(name, SIZES["tiny"], (2, 8), 2, device)(None)  # what is loaded when it is first used must not count
     go = make_pass(name, sizes, shape, radius, device)
-    return peak_of(lambda: go, device)
+    return peak_of(lambda: lambda: go(None), device)
 
 
 def check(name: str, sizes: Sizes, length: int, options: Any) -> dict[str, Any]:
@@ -161,28 +163,24 @@ def slope(lengths: list[int], seconds: list[float]) -> float:
 
 
 def goals(
-    lengths: list[int], times: dict[tuple[str, int], list[float]], memory: dict[tuple[str, int], float | None],
-    of_local: Spread | None,
+    names: list[str], lengths: list[int], times: dict[tuple[str, int], list[float]],
+    memory: dict[tuple[str, int], float | None], exponents: dict[str, Spread | None],
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Local attention is linear and soon the faster one; a position hardly costs more than none."""
-    last = lengths[-1]
-    judged = [goal(f"exponent of local_attention, {lengths[0]} to {last}", EXPONENT, of_local, "0", at_most=True)]
-    judged += [
-        goal(
-            f"local_attention at {length}, speed",
-            1.0,
-            ratios(times[BASE, length], times["local_attention", length]),
-            BASE,
-        )
-        for length in lengths
-        if length >= FASTER_FROM and (BASE, length) in times
-    ]
-    for name in BIASED:
-        own, base = memory[f"{BASE}, {name}", last], memory[BASE, last]
-        found = space = None
+    last, judged = lengths[-1], []
+    if LOCAL in names:
+        what = f"exponent of {LOCAL}, {lengths[0]} to {last}"
+        judged.append(goal(what, EXPONENT, exponents[LOCAL], "0", at_most=True))
+        for length in lengths:
+            if length >= FASTER_FROM and (BASE, length) in times:
+                found = ratios(times[BASE, length], times[LOCAL, length])
+                judged.append(goal(f"{LOCAL} at {length}, speed", 1.0, found, BASE))
+    for name in (name for name in names if name in BIASED):
+        own, base = memory[name, last], memory[BASE, last]
+        time = space = None
         if own is not None and base is not None:
-            found = ratios(times[f"{BASE}, {name}", last], times[BASE, last])
+            time = ratios(times[name, last], times[BASE, last])
             space = spread([own / max(base, 1)])
-        judged.append(goal(f"{name} at {last}, time", TIMES_TIME, found, BASE, at_most=True))
+        judged.append(goal(f"{name} at {last}, time", TIMES_TIME, time, BASE, at_most=True))
         judged.append(goal(f"{name} at {last}, memory", TIMES_MEMORY, space, BASE, at_most=True))
     return judged

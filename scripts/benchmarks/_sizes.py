@@ -56,3 +56,7 @@ SIZES = {
     "small": Sizes(width=256, layers=4, heads=4, inner=1024, vocabulary=8_000),
     "base": Sizes(width=512, layers=6, heads=8, inner=2048, vocabulary=32_000),
 }
+
+# Mixing layers whose growth is measured: mixers, and self-attention with a position in its affinities.
+MIXING = ("eager", "self_attention", "local_attention", "window", "rnn", "dense", "rope", "shaw", "t5", "alibi",
+          "transformer_xl", "kerple", "fire")  # fmt: skip
