@@ -12,6 +12,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 # Attention implementations that add a position bias to the affinities; others would lose it without a word.
 READS_BIAS = ("eager", "sdpa", "flex_attention")
+# Pairs of a query and a key up to which it is faster on a CPU, in half precision, to write the lookup out.
+WRITTEN_OUT = 512 * 512
 
 
 def eager_attention(
@@ -25,11 +27,16 @@ def eager_attention(
     position_bias: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, Tensor]:
-    """softmax(q k^T * scaling + bias + mask) v, written out; returns [B, Q, H, d] and the weights [B, H, Q, K]."""
+    """softmax(q k^T * scaling + bias + mask) v, written out; returns [B, Q, H, d] and the weights [B, H, Q, K].
+
+    The mask is added, or is True where a key may be seen.
+    """
     scores = query @ key.transpose(2, 3) * scaling
     if position_bias is not None:
         scores = scores + position_bias
-    if attention_mask is not None:
+    if attention_mask is not None and attention_mask.dtype == torch.bool:
+        scores = scores.masked_fill(~attention_mask, torch.finfo(scores.dtype).min)
+    elif attention_mask is not None:
         scores = scores + attention_mask
     exact = torch.promote_types(scores.dtype, torch.float32)
     weights = nn.functional.softmax(scores, dim=-1, dtype=exact).to(query.dtype)
@@ -67,6 +74,8 @@ class Attend(nn.Module):
             # flex_attention indexes the bias by row, and so needs a view that has all rows.
             bias = bias.to(query.dtype).expand(query.shape[0], -1, -1, -1)
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention)
+        if implementation == "sdpa" and is_faster_written_out(query, key):
+            attend = self._written_out
         context, weights = attend(
             self,
             query,
@@ -83,6 +92,24 @@ class Attend(nn.Module):
             seen = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min
             context = context.masked_fill(~seen.any(-1).transpose(1, 2)[..., None], 0)  # [B, Q, H, d], [B, Q, 1, 1]
         return context.flatten(2), weights
+
+    def _written_out(
+        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any
+    ) -> tuple[Tensor, None]:
+        """As sdpa, which masks the future itself where it is given no mask, and has no weights to show."""
+        if mask is None and self.is_causal and query.shape[2] > 1:
+            mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool, device=query.device).tril()
+        return eager_attention(module, query, key, value, mask, **kwargs)[0], None
+
+
+def is_faster_written_out(query: Tensor, key: Tensor) -> bool:
+    """Whether two products and a softmax beat torch's fused kernel for [B, H, Q, d] and [B, H, K, d].
+
+    On a CPU its backward pass is slow in half precision; docs/performance.md has the figures.
+    """
+    is_half = query.dtype in (torch.bfloat16, torch.float16)
+    pairs = query.shape[2] * key.shape[2]
+    return is_half and query.device.type == "cpu" and query.requires_grad and pairs <= WRITTEN_OUT
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
