@@ -6,6 +6,7 @@ from typing import get_args
 
 import pytest
 import torch
+from torch import nn
 
 from selfattn_hf.model import contracts
 from selfattn_hf.model import stacks as stacks_module
@@ -274,6 +275,89 @@ def test_a_row_without_one_source_token_stays_finite_and_leaves_the_others_alone
     assert outputs["sdpa"].isfinite().all()
     torch.testing.assert_close(outputs["eager"], outputs["sdpa"], **EXACT)
     torch.testing.assert_close(outputs["sdpa"][[0, 2]], full[[0, 2]], **EXACT)
+
+
+def embedded(model, mask, target_mask):
+    """Logits of the real target tokens, and the embeddings of both sides that they are computed from."""
+    shapes = [(*real.shape, model.config.hidden_size) for real in (mask, target_mask)]
+    inputs = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
+    logits = model(
+        inputs_embeds=inputs[0], attention_mask=mask, decoder_inputs_embeds=inputs[1],
+        decoder_attention_mask=target_mask,
+    ).logits  # fmt: skip
+    return logits[target_mask.bool()], inputs
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_padding_gets_no_gradient(stacks, side, make_model, batch, pad):
+    masks = [pad(batch[name], side)[1] for name in ("source", "target")]
+    logits, inputs = embedded(make_model(**stacks), *masks)
+    weights = torch.linspace(-1, 1, logits.numel(), dtype=torch.float64).view_as(logits)
+    for grad, mask in zip(torch.autograd.grad((logits * weights).sum(), inputs), masks, strict=True):
+        assert torch.equal(grad[mask == 0], torch.zeros_like(grad[mask == 0]))
+        assert (grad[mask == 1].abs().amax(-1) > 0).all()
+
+
+def rows_to_learn(batch):
+    """Eight pairs of source and labels, of unlike length."""
+    sources, targets = batch["source"] * 3, batch["target"] * 3
+    return list(zip(sources, [targets[-1], *targets[:-1], targets[1]], strict=False))[:8]
+
+
+def to_learn(rows, pad):
+    (source, mask), (labels, real) = pad([source for source, _ in rows]), pad([labels for _, labels in rows])
+    return {"input_ids": source, "attention_mask": mask, "labels": labels.masked_fill(real == 0, -100)}
+
+
+def gradient_of_rows(model, rows, size, pad, **options):
+    """The gradient of all weights, from batches of a size."""
+    model.zero_grad()
+    for start in range(0, len(rows), size):
+        model(**to_learn(rows[start : start + size], pad), **options).loss.backward()
+    return torch.cat([weight.grad.flatten() for weight in model.parameters()])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_gradient_does_not_depend_on_how_rows_are_cut_into_batches(stacks, smoothing, make_model, batch, pad):
+    model, rows = make_model(**stacks), rows_to_learn(batch)
+    options = {"num_items_in_batch": sum(len(labels) for _, labels in rows), "label_smoothing": smoothing}
+    whole = gradient_of_rows(model, rows, 8, pad, **options)
+    for size in (4, 2, 1):
+        cut = gradient_of_rows(model, rows, size, pad, **options)
+        assert (cut - whole).norm() < 1e-12 * whole.norm()
+
+
+def test_a_loss_that_is_averaged_batch_by_batch_is_found(make_model, batch, pad):
+    """Positive control for the test before."""
+    model, rows = make_model(), rows_to_learn(batch)
+    whole, cut = (gradient_of_rows(model, rows, size, pad) for size in (8, 2))
+    assert (cut / 4 - whole).norm() > 1e-2 * whole.norm()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_labels_are_shifted_once_and_the_decoder_reads_nothing_else(stacks, smoothing, make_model, batch, pad):
+    model, inputs = make_model(**stacks), to_learn(rows_to_learn(batch), pad)
+    loss = model(**inputs, label_smoothing=smoothing).loss
+    labels = inputs.pop("labels")
+    read = torch.cat([torch.full((8, 1), model.config.decoder_start_token_id), labels[:, :-1]], 1)
+    read = read.masked_fill(read == -100, model.config.pad_token_id)
+    logits = model(**inputs, decoder_input_ids=read).logits
+    expected = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), label_smoothing=smoothing)
+    torch.testing.assert_close(loss, expected, **EXACT)
+    for whole in (model, model.model):
+        with pytest.raises(ValueError, match="the decoder needs its own input, got neither"):
+            whole(**inputs)
+
+
+def test_a_batch_in_which_no_label_counts_has_no_loss_and_a_gradient_of_zeros(stacks, make_model, batch, pad):
+    model, inputs = make_model(**stacks), to_learn(rows_to_learn(batch), pad)
+    for options in ({}, {"num_items_in_batch": 0}, {"label_smoothing": 0.1}):
+        model.zero_grad()
+        loss = model(**inputs | {"labels": torch.full_like(inputs["labels"], -100)}, **options).loss
+        loss.backward()
+        assert loss.item() == 0
+        assert all(torch.equal(weight.grad, torch.zeros_like(weight)) for weight in model.parameters())
 
 
 @torch.no_grad()
