@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from safetensors import SafetensorError, safe_open
+from transformers import GenerationConfig
 
+GENERATION = "generation_config.json"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 # What transformers reads where there are no safetensors.
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "adapter_model.bin")
@@ -62,6 +64,47 @@ def check_files(folder: Path, variant: str | None, config: Any = None) -> None:
     there = read_heads(files)
     if config is not None:
         _check_depth(folder, there, config)
+
+
+def check_generation_file(folder: Path) -> None:
+    """Refuse a saved way of writing on which transformers fails, or which it takes for none without a word.
+
+    Raises:
+        ValueError: naming the file, and the field.
+    """
+    if not (path := folder / GENERATION).is_file():
+        return
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must be a dictionary. Download or save it again.")
+    if error := _generation_error(content):
+        names = ", ".join(name for name, value in content.items() if _generation_error({name: value}))
+        reason = " ".join(str(error).split()).removesuffix(".")
+        raise ValueError(
+            f"{path} has values that are not taken in {names or 'several fields'} ({reason:.300}). "
+            "Leave them out, or save it again."
+        ) from error
+
+
+def _generation_error(fields: dict[str, Any]) -> Exception | None:
+    """What transformers says of fields of a GenerationConfig: it compares values without a look at their types."""
+    try:
+        GenerationConfig.from_dict(dict(fields))
+    except Exception as error:
+        return error
+    return None
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        WeightsError: naming the file that is none.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError) as error:
+        raise WeightsError(f"{path} is no JSON ({error}). Download or save it again.") from error
 
 
 def read_heads(files: Sequence[str | Path]) -> dict[str, Entry]:
@@ -150,10 +193,7 @@ def _files_of(index: Path) -> list[Path]:
     Raises:
         WeightsError: naming the index, and the file.
     """
-    try:
-        content = json.loads(index.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{index} is no JSON ({error}). Download or save it again.") from error
+    content = read_json(index)
     for key in ("weight_map", "metadata"):
         if not isinstance(content, dict) or not isinstance(content.get(key), dict):
             raise WeightsError(f"{index} must be a dictionary with the dictionary {key}. Download or save it again.")

@@ -13,7 +13,7 @@ from transformers import initialization as init
 
 from .configuration_selfattn import SelfAttnConfig
 from .contracts import PositionalEncoding
-from .folders import check_files, check_fit, read_heads
+from .folders import check_files, check_fit, check_generation_file, read_heads
 from .positions import POSITIONS
 from .switches import sides_of
 
@@ -79,6 +79,7 @@ class SelfAttnPreTrainedModel(PreTrainedModel):
 
         Raises:
             WeightsError: for weights of another model or format, before memory is taken for them; a ValueError.
+            ValueError: for a saved way of writing that cannot be read.
             OSError: where there are no weights.
         """
         if kwargs.setdefault("use_safetensors", True) is not True:
@@ -91,6 +92,8 @@ class SelfAttnPreTrainedModel(PreTrainedModel):
         name = pretrained_model_name_or_path
         if name is not None and (folder := Path(name) / kwargs.get("subfolder", "")).is_dir():
             check_files(folder, kwargs.get("variant"), kwargs.get("config"))
+            if cls.can_generate() and kwargs.get("generation_config") is None:
+                check_generation_file(folder)
         return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     @staticmethod
