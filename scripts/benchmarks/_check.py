@@ -88,6 +88,7 @@ def first_rows(batch: Batch, rows: int) -> Batch:
     )  # fmt: skip
 
 
+@torch.inference_mode()
 def check_decoding(model: Any, batch: Batch, beams: int, what: str) -> dict[str, Any]:
     """Compare what `generate` writes with what float64 writes without a cache; ties may go either way.
 
@@ -106,7 +107,6 @@ def check_decoding(model: Any, batch: Batch, beams: int, what: str) -> dict[str,
     return agree(what, float(apart.abs().max()), SCORE_TOLERANCE)
 
 
-@torch.no_grad()
 def score(model: nn.Module, batch: Batch, answers: Tensor) -> Tensor:
     """Log-probabilities [B] of answers [B, 1 + T], row by row, the start token first."""
     scores = []

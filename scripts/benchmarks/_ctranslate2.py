@@ -1,12 +1,14 @@
 """CTranslate2 as a peer of decoding: a Marian of the same sizes with random weights, converted."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ._batches import Batch
+from ._measure import leave_out
 from ._peers import bart_like
 from ._sizes import Sizes
 
@@ -31,22 +33,40 @@ class Words:
         return self.words[number]
 
 
-def converted_marian(sizes: Sizes, folder: Path, seed: int, left_out: dict[str, str]) -> Path | None:
-    """A folder that CTranslate2 opens; None, noted in `left_out`, where it is not installed."""
+def translators_of(sizes: Sizes, folder: Path, options: Any, left_out: dict[str, str]) -> dict[str, Translate]:
+    """Name -> what makes a writer of (beams, new tokens), for each number format; what is missing is in `left_out`."""
     try:
-        from ctranslate2.converters import TransformersConverter
+        import ctranslate2
+        import ctranslate2.converters
     except ImportError as error:
-        left_out["CTranslate2"] = str(error)
-        print(f"left out: CTranslate2 ({error}); pip install 'selfattn_hf[bench]'", flush=True)
-        return None
-    torch.manual_seed(seed)
+        leave_out("CTranslate2", error, left_out)
+        return {}
+    torch.manual_seed(options.seed)
+    convert_marian(ctranslate2.converters.TransformersConverter, sizes, folder)
+    device, _, index = options.device.partition(":")
+    translators: dict[str, Translate] = {}
+    for kind in FORMATS:
+        try:
+            translator = ctranslate2.Translator(
+                str(folder / "converted"), device=device, device_index=int(index or 0), compute_type=kind,
+                inter_threads=1, intra_threads=options.threads,
+            )  # fmt: skip
+        except (ValueError, RuntimeError) as error:  # this build, or this device, cannot compute so
+            leave_out(f"CTranslate2 {kind}", error, left_out)
+        else:
+            translators[f"CTranslate2 {kind}"] = partial(writer, translator)
+    return translators
+
+
+def convert_marian(converter: Any, sizes: Sizes, folder: Path) -> None:
+    """Leave a Marian with random weights in `folder`/converted, as CTranslate2 opens it."""
     # CTranslate2 starts Marian from a vector of zeros and takes padding, its last token, out of the vocabulary.
     last = sizes.vocabulary - 1
     ids = {"pad_token_id": last, "decoder_start_token_id": last, "eos_token_id": 0, "bos_token_id": None}
     model = bart_like("Marian", sizes, **ids)
     model.config.save_pretrained(folder / "marian")
 
-    class Converter(TransformersConverter):
+    class Converter(converter):
         """Takes the model at hand instead of loading one."""
 
         def load_model(self, *args: Any, **kwargs: Any) -> Any:
@@ -56,33 +76,17 @@ def converted_marian(sizes: Sizes, folder: Path, seed: int, left_out: dict[str, 
             return Words(sizes.vocabulary)
 
     Converter(str(folder / "marian")).convert(str(folder / "converted"))
-    return folder / "converted"
 
 
-def make_translator(folder: Path, options: Any) -> dict[str, Translate]:
-    """Name -> what makes a writer of (beams, new tokens), for each number format."""
-    import ctranslate2
+def writer(translator: Any, beams: int, new_tokens: int) -> Callable[[Batch], list[list[str]]]:
+    """What writes `new_tokens` for each row of a batch."""
 
-    device, _, index = options.device.partition(":")
+    def write(batch: Batch) -> list[list[str]]:
+        rows = zip(batch.source.tolist(), batch.lengths, strict=True)
+        texts = [[*(f"t{one}" for one in row[: own - 1]), Words.eos_token] for row, (own, _) in rows]
+        answers = translator.translate_batch(
+            texts, beam_size=beams, min_decoding_length=new_tokens, max_decoding_length=new_tokens
+        )
+        return [answer.hypotheses[0] for answer in answers]
 
-    def make(kind: str) -> Translate:
-        translator = ctranslate2.Translator(
-            str(folder), device=device, device_index=int(index or 0), compute_type=kind, inter_threads=1,
-            intra_threads=options.threads,
-        )  # fmt: skip
-
-        def writer(beams: int, new_tokens: int) -> Callable[[Batch], list[list[str]]]:
-            def write(batch: Batch) -> list[list[str]]:
-                rows = zip(batch.source.tolist(), batch.lengths, strict=True)
-                # The last token of a row is its end.
-                texts = [[*(f"t{one}" for one in row[: own - 1]), Words.eos_token] for row, (own, _) in rows]
-                answers = translator.translate_batch(
-                    texts, beam_size=beams, min_decoding_length=new_tokens, max_decoding_length=new_tokens
-                )
-                return [answer.hypotheses[0] for answer in answers]
-
-            return write
-
-        return writer
-
-    return {f"CTranslate2 {kind}": make(kind) for kind in FORMATS}
+    return write

@@ -4,8 +4,10 @@ Weights are random. The end token is suppressed, so that every side writes the s
 """
 
 import inspect
+import itertools
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +17,9 @@ from selfattn_hf.inference import Translator
 
 from ._batches import Batch
 from ._check import check_decoding
-from ._ctranslate2 import converted_marian, make_translator
+from ._ctranslate2 import translators_of
 from ._measure import OURS, goal, interleaved, peaks, ratios, spread, surroundings
-from ._peers import RIVALS, XTransformers, build
+from ._peers import RIVALS, XTransformers, build, choose_attention
 from ._sizes import SIZES
 
 # (rows, beams) -> how many times as many tokens a second as Marian.
@@ -49,26 +51,29 @@ def run(options: Any) -> dict[str, Any]:
     if not set(EIGHT_BIT_SETTINGS) & set(inspect.signature(Translator.from_pretrained).parameters):
         result["left_out"][f"{OURS} int8"] = "Translator has no setting for weights of 8 bits"
     with tempfile.TemporaryDirectory() as folder:
-        converted = converted_marian(sizes, Path(folder), options.seed, result["left_out"])
-        for rows in options.rows:
-            for beams in options.beams:
-                batches = [
-                    draw(rows, sizes.vocabulary, options.seed + number).to(options.device)
-                    for number in range(options.repeats + 1)
-                ]
-                writers = {
-                    name: writer(side, beams, options.new_tokens)
-                    for name, side in sides.items()
-                    if beams == 1 or not isinstance(side, XTransformers)
-                }
-                for name, translate in (make_translator(converted, options) if converted else {}).items():
-                    writers[name] = translate(beams, options.new_tokens)
-                check_lengths(writers, batches[0], options.new_tokens)
-                measured, goals = measure(rows, beams, batches, writers, sizes, options, result["peaks"])
-                result["rows"] += measured
-                result["goals"] += goals
-                rates = ", ".join(f"{row['side']} {row['tokens_per_second']:.0f}" for row in measured)
-                print(f"{rows} rows, {beams} beams: {rates} tokens/s", flush=True)
+        translators = translators_of(sizes, Path(folder), options, result["left_out"])
+        for rows, beams in itertools.product(options.rows, options.beams):
+            batches = [
+                draw(rows, sizes.vocabulary, options.seed + number).to(options.device)
+                for number in range(options.repeats + 1)
+            ]
+            writers = {
+                name: writer(side, beams, options.new_tokens)
+                for name, side in sides.items()
+                if beams == 1 or not isinstance(side, XTransformers)
+            }
+            writers |= {name: make(beams, options.new_tokens) for name, make in translators.items()}
+            check_lengths(writers, batches[0], options.new_tokens)
+            attention = {
+                name: choose_attention(name, side, partial(writers[name], batches[0]), options.device)
+                for name, side in sides.items()
+                if name in writers
+            }
+            measured, goals = measure(rows, beams, batches, writers, sizes, options, result["peaks"])
+            result["rows"] += [{**row, "attention": attention.get(row["side"], "its own")} for row in measured]
+            result["goals"] += goals
+            rates = ", ".join(f"{row['side']} {row['tokens_per_second']:.0f}" for row in measured)
+            print(f"rows {rows}, beams {beams}: {rates} tokens/s", flush=True)
     return result
 
 

@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,9 +49,9 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(median, low, high)
 
 
-def ratios(slower: Sequence[float], faster: Sequence[float]) -> Spread:
-    """How many times faster the second side is, from the seconds that both took for the same batches."""
-    return spread([one / other for one, other in zip(slower, faster, strict=True)])
+def ratios(ones: Sequence[float], others: Sequence[float]) -> Spread:
+    """Figures of one side over those of another, pair by pair: of seconds, how many times faster the other is."""
+    return spread([one / other for one, other in zip(ones, others, strict=True)])
 
 
 def goal(name: str, wanted: float, found: Spread | None, against: str, at_most: bool = False) -> dict[str, Any]:
@@ -75,6 +76,13 @@ def agree(what: str, difference: float, tolerance: float) -> dict[str, Any]:
         )
     print(f"checked: {what} differs from the plain path by {difference:.1e}, allowed {tolerance:.0e}", flush=True)
     return {"what": what, "difference": float(f"{difference:.3g}"), "tolerance": tolerance}
+
+
+def leave_out(name: str, why: Exception | str, left_out: dict[str, str]) -> None:
+    """Note that a side is missing, and say so."""
+    left_out[name] = str(why)
+    hint = "; pip install 'selfattn_hf[bench]'" if isinstance(why, ImportError) else ""
+    print(f"left out: {name} ({why}){hint}", flush=True)
 
 
 def seconds(call: Callable[[], Any], device: str) -> float:
@@ -111,7 +119,7 @@ def interleaved(
         gc.collect()
         for place in range(len(names)):
             name = names[(turn + place) % len(names)]
-            took = seconds(lambda side=sides[name], item=item: side(item), device)  # type: ignore[misc]
+            took = seconds(partial(sides[name], item), device)
             if turn >= warm_up:
                 taken[name].append(took)
     return taken

@@ -12,7 +12,7 @@ from . import _peers
 from ._batches import MULTI30K, Batch
 from ._check import check_training
 from ._children import in_a_child, peak_of
-from ._measure import MB, OURS, goal, peaks, spread, surroundings
+from ._measure import MB, OURS, goal, leave_out, peaks, ratios, spread, surroundings
 from ._sizes import SIZES, Sizes
 from ._train import make_step
 
@@ -42,8 +42,7 @@ def run(options: Any) -> dict[str, Any]:
             in_a_child(step_of, name, sizes, batch, options.device, options.threads) for _ in range(options.repeats)
         ]
         if reason := next((one for one in found if isinstance(one, str)), None):
-            result["left_out"][name] = reason
-            print(f"left out: {name} ({reason})", flush=True)
+            leave_out(name, reason, result["left_out"])
             continue
         taken[name] = [most for most, _ in found]
         most, parameters = spread(taken[name]), found[0][1]
@@ -53,9 +52,11 @@ def run(options: Any) -> dict[str, Any]:
             "beyond_weights_and_optimizer_mb": round(most.median - state, 1),
         })  # fmt: skip
         print(f"{name}: {most.median:.0f} MB, {state:.0f} of them weights, gradients and AdamW", flush=True)
-    least = min((name for name in _peers.RIVALS if name in taken), key=lambda name: spread(taken[name]).median)
-    shares = [ours / theirs for ours, theirs in zip(taken[OURS], taken[least], strict=True)]
-    result["goals"].append(goal("peak of a training step", MOST, spread(shares), least, at_most=True))
+    rivals = [name for name in _peers.RIVALS if name in taken]
+    if rivals:
+        least = min(rivals, key=lambda name: spread(taken[name]).median)
+        shares = ratios(taken[OURS], taken[least]) if OURS in taken else None
+        result["goals"].append(goal("peak of a training step", MOST, shares, least, at_most=True))
     return result
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from selfattn_hf import SelfAttnConfig, SelfAttnForConditionalGeneration
 
 from ._batches import END, IGNORED, PAD, START, Batch
-from ._measure import OURS, seconds
+from ._measure import OURS, leave_out, seconds
 from ._sizes import Sizes
 
 PLACES = 512  # that models with learned places know: more than any batch has
@@ -164,14 +164,14 @@ SIDES: dict[str, Callable[[Sizes], Side]] = {
 
 def build(sizes: Sizes, device: str, names: tuple[str, ...] = tuple(SIDES)) -> tuple[dict[str, Side], dict[str, str]]:
     """The sides with these names that can be built, and why each of the others is left out."""
-    sides, left_out = {}, {}
+    sides: dict[str, Side] = {}
+    left_out: dict[str, str] = {}
     for name in names:
         torch.manual_seed(0)
         try:
             sides[name] = SIDES[name](sizes).to(device)
         except ImportError as error:
-            left_out[name] = str(error)
-            print(f"left out: {name} ({error}); pip install 'selfattn_hf[bench]'", flush=True)
+            leave_out(name, error, left_out)
     return sides, left_out
 
 

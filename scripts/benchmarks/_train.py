@@ -4,6 +4,7 @@ All sides run in one process and take turns, batch by batch. A ratio is that of 
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -76,7 +77,7 @@ def measure(
     """A row for every side, and the goal where there is one; the first batch warms up."""
     warm_up, *timed = batches
     attention = {
-        name: choose_attention(name, side, lambda step=steps[name]: step(warm_up), options.device)  # type: ignore[misc]
+        name: choose_attention(name, side, partial(steps[name], warm_up), options.device)
         for name, side in sides.items()
     }
     took = interleaved(steps, batches, options.device, warm_up=1)
