@@ -71,10 +71,10 @@ def agree(what: str, difference: float, tolerance: float) -> dict[str, Any]:
     """
     if not difference <= tolerance:  # a difference that is not a number is none that agrees
         raise MismatchError(
-            f"{what} differs from the plain path by {difference:.2g}, and rounding explains {tolerance:.0e} at most. "
+            f"{what} differs from the plain path by {difference:.2g}, and rounding explains {tolerance:g} at most. "
             "A figure of something else would mean nothing, so none is given: repair it first."
         )
-    print(f"checked: {what} differs from the plain path by {difference:.1e}, allowed {tolerance:.0e}", flush=True)
+    print(f"checked: {what} differs from the plain path by {difference:.1e}, allowed {tolerance:g}", flush=True)
     return {"what": what, "difference": float(f"{difference:.3g}"), "tolerance": tolerance}
 
 
