@@ -158,7 +158,7 @@ def check_fit(model: Any, there: dict[str, Entry], where: str, any_shape: bool) 
     for name, entry in sorted(given.items(), key=lambda item: ".layers." in item[0]):  # tables tell most
         if name not in wanted:
             if name not in optional and not any(pattern.search(name) for pattern in left_out):
-                problems.append(f"{name} has no place in the model")
+                problems.append(f"{name:.200} has no place in the model")
         elif wanted[name].is_meta and tuple(wanted[name].shape) != entry.shape and not any_shape:
             problems.append(f"{name} has the shape {entry.shape} and must have {tuple(wanted[name].shape)}")
         elif "F" not in entry.dtype:
@@ -201,9 +201,9 @@ def _files_of(index: Path) -> list[Path]:
     for name in sorted(set(map(str, content["weight_map"].values()))):
         file = Path(os.path.abspath(index.parent / name))
         if not name.endswith(".safetensors"):
-            raise WeightsError(f"weight_map of {index} names {name}, and only .safetensors files are read.")
+            raise WeightsError(f"weight_map of {index} names {name!r:.200}, and only .safetensors files are read.")
         if not file.is_relative_to(os.path.abspath(index.parent)):
-            raise WeightsError(f"weight_map of {index} names {name}, which lies outside of its folder. Do not use it.")
+            raise WeightsError(f"weight_map of {index} names {name!r:.200}, which lies outside of its folder. Do not use it.")
         files.append(file)
     return files
 

@@ -133,3 +133,27 @@ def test_a_size_without_end_is_refused_by_name(sizes, named):
 )
 def test_a_large_model_is_legal(sizes):
     assert sum(number for number, _ in _parts(SelfAttnConfig(**sizes))) < MOST_PARAMETERS
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"{", r"generation_config\.json is no JSON"),
+        (b"\xff", r"generation_config\.json is no JSON"),
+        (b"[1]", r"generation_config\.json must be a dictionary"),
+        (b'{"max_new_tokens": "many"}', "not taken in max_new_tokens"),
+        (b'{"num_beams": 2, "pad_token_id": {}}', "not taken in pad_token_id"),
+        (b'{"cache_implementation": "none such"}', "not taken in cache_implementation"),
+    ],
+)
+def test_a_saved_way_of_writing_that_cannot_be_read_is_named(content, named, make_model, tmp_path):
+    make_model(torch.float32).save_pretrained(tmp_path)
+    (tmp_path / "generation_config.json").write_bytes(content)
+    with pytest.raises(ValueError, match=named):
+        AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+    assert type(AutoModel.from_pretrained(tmp_path)) is SelfAttnModel  # it does not write
+
+
+def test_a_plan_for_devices_that_is_none_is_refused(make_config):
+    with pytest.raises(ValueError, match=r"base_model_ep_plan is a dictionary.*got \[17\]"):
+        make_config(base_model_ep_plan=[17])
