@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file
-from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
+from transformers import AutoConfig, AutoModelForSeq2SeqLM
 
 import selfattn_hf
-from selfattn_hf import SelfAttnConfig, SelfAttnForConditionalGeneration, SelfAttnModel
+from selfattn_hf import SelfAttnConfig, SelfAttnForConditionalGeneration
 from selfattn_hf.model.configuration_selfattn import AUTO_MAP
 
 CODE = {path.name for path in Path(selfattn_hf.model.__file__).parent.glob("*.py")} - {"__init__.py"}
@@ -68,24 +69,58 @@ def save_with_inputs(model, folder, batch, pad):
     return whole, logits
 
 
+HEAD = {"lm_head.weight", "lm_head.bias"}  # left over where a class has none
+
+
+def load_into_dirty_memory(auto, folder):
+    dirty = [torch.full((4096,), 1e30) for _ in range(64)]  # what freed memory may hold when the next model is built
+    del dirty
+    return getattr(transformers, auto).from_pretrained(folder, output_loading_info=True)
+
+
+def weights_of(model):
+    """By the names that they have in every class."""
+    return {name.removeprefix("model."): weight for name, weight in model.state_dict().items()}
+
+
 def test_every_auto_class_opens_every_folder_with_the_package(stacks, make_model, with_trees, batch, pad, tmp_path):
     model = make_model(torch.float32, **stacks)
     whole, logits = save_with_inputs(model, tmp_path, batch, pad)
-    dirty = [torch.full((4096,), 1e30) for _ in range(64)]  # what freed memory may hold when the next model is built
-    del dirty
-    head, report = AutoModelForSeq2SeqLM.from_pretrained(tmp_path, output_loading_info=True)
-    base = AutoModel.from_pretrained(tmp_path)
-    with_trees(head), with_trees(base)
-    assert not any(report.values())
-    assert (type(head), type(base)) == (SelfAttnForConditionalGeneration, SelfAttnModel)
     assert type(AutoConfig.from_pretrained(tmp_path)) is SelfAttnConfig
-    assert not list(head.named_buffers())  # a computed buffer would come back as garbage
-    for name, weight in model.state_dict().items():
-        assert torch.equal(head.state_dict()[name], weight)
+    saved, opened = weights_of(model), {}
+    for auto, path in AUTO_MAP.items():
+        if auto == "AutoConfig":
+            continue
+        opened[auto], report = load_into_dirty_memory(auto, tmp_path)
+        assert type(opened[auto]).__name__ == path.split(".")[1]
+        assert not list(opened[auto].named_buffers())  # a computed buffer would come back as garbage
+        fresh = weights_of(opened[auto]).keys() - saved.keys()
+        assert {name.split(".")[0] for name in fresh} <= {"score", "classifier", "qa_outputs"}  # the layer of a head
+        assert report.pop("missing_keys") == fresh
+        assert report.pop("unexpected_keys") <= HEAD - weights_of(opened[auto]).keys()
+        assert not any(report.values())
+        for name, weight in weights_of(opened[auto]).items():
+            assert name in fresh or torch.equal(weight, saved[name]), name
+    head, base = with_trees(opened["AutoModelForSeq2SeqLM"]), with_trees(opened["AutoModel"])
     with torch.no_grad():
-        torch.testing.assert_close(head(**whole).logits, logits, atol=2e-6, rtol=1e-5)
-        states = base(**whole).last_hidden_state
-        torch.testing.assert_close(head.lm_head(states), logits, atol=2e-6, rtol=1e-5)
+        torch.testing.assert_close(head(**whole).logits, logits, atol=2e-6, rtol=0)
+        torch.testing.assert_close(head.lm_head(base(**whole).last_hidden_state), logits, atol=2e-6, rtol=0)
+
+
+def test_a_weight_that_does_not_come_back_would_be_found(make_model, tmp_path, monkeypatch):
+    model = make_model(torch.float32)
+    model.save_pretrained(tmp_path)
+    whole = AutoModelForSeq2SeqLM.from_pretrained
+
+    def careless(folder, **options):
+        loaded, report = whole(folder, **options)
+        loaded.model.decoder.norm.bias.data[0] += 1e-7
+        return loaded, report
+
+    monkeypatch.setattr(AutoModelForSeq2SeqLM, "from_pretrained", careless)
+    loaded, _ = load_into_dirty_memory("AutoModelForSeq2SeqLM", tmp_path)
+    differ = [name for name, weight in weights_of(loaded).items() if not torch.equal(weight, weights_of(model)[name])]
+    assert differ == ["decoder.norm.bias"]
 
 
 def test_the_suitcase_opens_in_a_process_that_does_not_have_the_package(make_model, batch, pad, tmp_path):
@@ -154,11 +189,12 @@ def test_tied_weights_are_stored_once(make_model, tmp_path, tied):
     assert len(tables) == (1 if tied else 3)
 
 
-def test_bfloat16_comes_back_bit_equal(make_model, tmp_path):
-    model = make_model(torch.bfloat16, position_encoding="t5")
+def test_bfloat16_comes_back_bit_equal(stacks, make_model, tmp_path):
+    model = make_model(torch.bfloat16, **stacks)
     model.save_pretrained(tmp_path)
-    again = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
-    assert again.dtype == torch.bfloat16
+    again, report = load_into_dirty_memory("AutoModelForSeq2SeqLM", tmp_path)
+    assert again.dtype == torch.bfloat16 and not any(report.values())
+    assert again.state_dict().keys() == model.state_dict().keys()
     for name, weight in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], weight)
 
