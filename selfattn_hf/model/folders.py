@@ -203,7 +203,9 @@ def _files_of(index: Path) -> list[Path]:
         if not name.endswith(".safetensors"):
             raise WeightsError(f"weight_map of {index} names {name!r:.200}, and only .safetensors files are read.")
         if not file.is_relative_to(os.path.abspath(index.parent)):
-            raise WeightsError(f"weight_map of {index} names {name!r:.200}, which lies outside of its folder. Do not use it.")
+            raise WeightsError(
+                f"weight_map of {index} names {name!r:.200}, which lies outside of its folder. Do not use it."
+            )
         files.append(file)
     return files
 
