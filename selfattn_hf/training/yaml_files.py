@@ -40,6 +40,13 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
     values = 0
 
+    def scan_flow_scalar_non_spaces(self, double: bool, start_mark: Any) -> Any:
+        try:
+            return super().scan_flow_scalar_non_spaces(double, start_mark)
+        except (ValueError, OverflowError) as error:  # of `chr`
+            line = self.line + 1
+            raise yaml.YAMLError(f"line {line} has an escape that stands for no character. Take it out.") from error
+
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
         self.values += 1
@@ -143,14 +150,7 @@ def parse_yaml(text: str) -> Any:
         if wrong := yaml.reader.Reader.NON_PRINTABLE.search(text):
             line = text.count("\n", 0, wrong.start()) + 1
             raise yaml.YAMLError(f"line {line} has the character U+{ord(wrong[0]):04X}. Take it out.")
-        loader = _Loader(text)  # a subclass of the safe loader
-        try:
-            return loader.get_single_data()
-        except (ValueError, OverflowError) as error:
-            line = loader.line + 1
-            raise yaml.YAMLError(f"line {line} has an escape that stands for no character. Take it out.") from error
-        finally:
-            loader.dispose()
+        return yaml.load(text, _Loader)  # noqa: S506 - a subclass of the safe loader
     except yaml.MarkedYAMLError as error:
         raise ValueError(f"this is no YAML that can be used: {_marked(error)}") from error
     except yaml.YAMLError as error:
