@@ -22,6 +22,7 @@ from _exact_texts import (
     max_of,
     read,
     rectangle,
+    shifted_right,
     step_by_step,
     writer,
 )
@@ -214,9 +215,8 @@ def aligned_loss(make: Maker, texts: Texts) -> float:
     labels = batch["labels"]
     with torch.no_grad():
         loss = model(**batch).loss
-        shifted = torch.cat([torch.full((len(labels), 1), START), labels[:, :-1]], 1)
         inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-        logits = model(**inputs, decoder_input_ids=shifted.masked_fill(shifted == IGNORED, PAD)).logits
+        logits = model(**inputs, decoder_input_ids=shifted_right(labels)).logits
         expected = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=IGNORED)
     return (loss - expected).abs().item()
 

@@ -113,6 +113,12 @@ def labelled(rows: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
     return {"input_ids": source, "attention_mask": mask, "labels": labels}
 
 
+def shifted_right(labels: Tensor) -> Tensor:
+    """What a decoder reads to learn labels [B, T]."""
+    shifted = torch.cat([torch.full((len(labels), 1), START), labels[:, :-1]], 1)
+    return shifted.masked_fill(shifted == IGNORED, PAD)
+
+
 def gradients(model: PreTrainedModel) -> list[Tensor]:
     """Of every weight that is trained; zeros where none came."""
     weights = [weight for weight in model.parameters() if weight.requires_grad]

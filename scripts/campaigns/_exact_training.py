@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from _exact_models import Subject
-from _exact_texts import Texts, labelled, max_of
+from _exact_texts import Texts, labelled, max_of, shifted_right
 from _runs import SMALL
 from torch import Tensor
 from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
@@ -45,15 +45,15 @@ def _our_trainer(step: dict[str, Any]) -> Any:
 
 
 def _peers_trainer(subject: Subject, texts: Texts, step: dict[str, Any]) -> Any:
-    model = subject.make(torch.float32)
-
     def collate(rows: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
         batch = labelled(rows)  # as transformers' own collator: a Trainer that smooths gives no labels to the model
-        return {**batch, "decoder_input_ids": model.prepare_decoder_input_ids_from_labels(batch["labels"])}
+        return {**batch, "decoder_input_ids": shifted_right(batch["labels"])}
 
     Path(step["output_dir"]).mkdir()
     arguments = Seq2SeqTrainingArguments(**step, remove_unused_columns=False, report_to=[])
-    return Seq2SeqTrainer(model=model, args=arguments, train_dataset=list(texts.pairs), data_collator=collate)
+    return Seq2SeqTrainer(
+        model=subject.make(torch.float32), args=arguments, train_dataset=list(texts.pairs), data_collator=collate
+    )
 
 
 def _weights(model: Any) -> Tensor:
