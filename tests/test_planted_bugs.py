@@ -21,6 +21,7 @@ from selfattn_hf.model import (
     attend,
     causal_lm,
     contracts,
+    decoding,
     local_attention,
     loss,
     masking,
@@ -77,6 +78,17 @@ def a_window_forgets_the_newest_input(patch):
 @found_by(f"{RULES}greedy_and_beam_search_agree_with_and_without_cache[rnn-rnn-sinusoidal]")
 def beams_keep_the_state_of_their_neighbours(patch):
     patch.setattr(contracts.StateCacheLayer, "reorder_cache", lambda self, beam_idx: None)
+
+
+@found_by("tests/model/test_decoding.py::test_its_logits_are_those_of_the_whole_text_however_beams_are_reordered[2]")
+def a_hypothesis_keeps_the_past_of_its_neighbour(patch):
+    patch.setattr(decoding.DecodingState, "reorder_cache", lambda self, beam_idx: None)
+
+
+@found_by("tests/model/test_decoding.py::test_it_writes_what_the_layers_write[all beams]")
+def slots_are_given_up_in_another_order(patch):
+    keep = decoding._LayerStep.keep
+    patch.setattr(decoding._LayerStep, "keep", lambda self, slots: keep(self, slots.flip(1)))
 
 
 @found_by(f"{RULES}the_future_never_leaks[self_attention-self_attention-sinusoidal]")
@@ -190,6 +202,12 @@ def the_loss_is_a_mean_batch_by_batch(patch):
 @found_by("tests/model/test_oracles.py::test_loss_equals_torch_with_smoothing_and_ignored_labels")
 def the_ignored_label_counts(patch):
     patch.setattr(loss, "IGNORED", -101)
+
+
+@found_by("tests/model/test_head_loss.py::test_loss_and_gradients_equal_those_of_all_logits")
+def the_last_rows_of_a_loss_are_forgotten(patch):
+    patch.setattr(loss, "head_loss", lambda head, states, labels, *given, **more: loss.sequence_loss(
+        head(states[:, :-1]), labels[:, :-1], *given, **more))  # fmt: skip
 
 
 @found_by("tests/model/test_classification_loss.py::test_the_loss_of_a_language_model_is_that_of_transformers")

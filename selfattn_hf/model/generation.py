@@ -11,14 +11,20 @@ from typing import Any
 from torch import Tensor
 from transformers import GenerationConfig
 from transformers.cache_utils import DynamicLayer
+from transformers.generation.configuration_utils import GenerationMode
 from transformers.utils import cached_file
 
 from .configuration_selfattn import SelfAttnConfig
+from .decoding import DecodingState
 from .fields import near, refuse_unless
 from .folders import WeightsError
 from .layers import DecoderCache, make_cache
 from .pretrained import SelfAttnPreTrainedModel
 
+# Ways of generating that a `DecodingState` serves.
+SOONER = (
+    GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE, GenerationMode.BEAM_SEARCH, GenerationMode.BEAM_SAMPLE,
+)  # fmt: skip
 MOST_BEAMS = 1000
 MOST_NEW_TOKENS = 100_000
 _FILE = "generation_config.json"
@@ -59,7 +65,12 @@ class SelfAttnGenerator(SelfAttnPreTrainedModel):
         return attention_mask
 
     def _prepare_cache_for_generation(
-        self, generation_config: GenerationConfig, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
+        self,
+        generation_config: GenerationConfig,
+        model_kwargs: dict[str, Any],
+        generation_mode: GenerationMode,
+        *args: Any,
+        **kwargs: Any,
     ) -> None:
         """Give generate() the cache that this model's mixers need, where the user gave none."""
         if not self.config.future_mask:
@@ -67,6 +78,11 @@ class SelfAttnGenerator(SelfAttnPreTrainedModel):
         implementation = generation_config.cache_implementation
         own_choice = model_kwargs.get("past_key_values") is None and generation_config.use_cache is not False
         if own_choice and implementation in (None, "dynamic"):
+            if self._decodes_sooner(generation_config, model_kwargs, generation_mode):
+                beams, tokens = generation_config.num_beams or 1, generation_config.max_length or 0
+                decoder, head = self.get_decoder(), self.get_output_embeddings()
+                model_kwargs["past_key_values"] = DecodingState(decoder, head, beams, tokens)
+                return
             model_kwargs["past_key_values"] = make_cache(self.config)
             if generation_config.is_assistant:
                 model_kwargs["past_key_values"].activate_past_recording()
@@ -76,7 +92,30 @@ class SelfAttnGenerator(SelfAttnPreTrainedModel):
                 f"cache_implementation={implementation!r} holds keys and values, and "
                 f"decoder_mixer={self.config.decoder_mixer!r} remembers something else. Leave cache_implementation out."
             )
-        super()._prepare_cache_for_generation(generation_config, model_kwargs, *args, **kwargs)
+        super()._prepare_cache_for_generation(generation_config, model_kwargs, generation_mode, *args, **kwargs)
+
+    def _decodes_sooner(self, how: GenerationConfig, given: dict[str, Any], mode: GenerationMode) -> bool:
+        """Whether `DecodingState` serves: for text alone, since it is no cache to go on with and records nothing."""
+        asks_more = how.return_dict_in_generate or how.output_attentions or how.output_hidden_states or how.is_assistant
+        return (
+            mode in SOONER
+            and not asks_more
+            and how.prompt_lookup_num_tokens is None
+            and given.get("decoder_attention_mask") is None
+            and DecodingState.serves(self.get_decoder(), self.get_output_embeddings())
+        )
+
+    def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
+        """As transformers; a `DecodingState` needs no more than the new ids, and the source once."""
+        state = kwargs.get("past_key_values")
+        if not isinstance(state, DecodingState):
+            return super().prepare_inputs_for_generation(input_ids, **kwargs)
+        return {
+            "decoder_input_ids": input_ids[:, state.length :],
+            "past_key_values": state,
+            "encoder_outputs": kwargs["encoder_outputs"],
+            "attention_mask": kwargs.get("attention_mask"),
+        }
 
 
 def check_generation(how: dict[str, Any], config: SelfAttnConfig) -> None:

@@ -62,8 +62,15 @@ class Residual(nn.Module):
         """
         if inputs is not None:
             kwargs["inputs"] = inputs if self.before is None else self.before(inputs)
-        y = x if self.before is None else self.before(x)
-        y = self.dropout(self.sublayer(y, **kwargs))
+        return self.close(x, self.sublayer(self.open(x), **kwargs))
+
+    def open(self, x: Tensor) -> Tensor:
+        """What the sublayer reads: [.., D] -> [.., D]."""
+        return x if self.before is None else self.before(x)
+
+    def close(self, x: Tensor, y: Tensor) -> Tensor:
+        """What becomes of the sublayer's input x and output y: [.., D], [.., D] -> [.., D]."""
+        y = self.dropout(y)
         y = x + y if self.residual else y
         return y if self.after is None else self.after(y)
 

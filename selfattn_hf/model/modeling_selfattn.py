@@ -14,6 +14,7 @@ from transformers.utils import can_return_tuple
 
 from .causal_lm import SelfAttnForCausalLM
 from .configuration_selfattn import SelfAttnConfig
+from .decoding import DecodingState
 from .encoder_heads import (
     SelfAttnEncoderModel,
     SelfAttnForQuestionAnswering,
@@ -182,6 +183,8 @@ class SelfAttnForConditionalGeneration(SelfAttnGenerator, GenerationMixin):
                 the logits out, which saves their memory and a part of the time; output_attentions,
                 output_hidden_states.
         """
+        if isinstance(past_key_values, DecodingState) and decoder_input_ids is not None and encoder_outputs is not None:
+            return past_key_values.answer(decoder_input_ids, encoder_outputs, attention_mask)
         loss_kwargs = take_loss_keywords(kwargs, "loss_only")
         if labels is not None:
             check_labels(labels, self.config.vocab_size, looks(self, labels))

@@ -13,6 +13,7 @@ from torch import nn
 
 from selfattn_hf import make_cache
 from selfattn_hf.model import attend
+from selfattn_hf.model.decoding import DecodingState
 
 FOLDER = Path(__file__).resolve().parents[2] / "scripts" / "campaigns"
 
@@ -89,7 +90,7 @@ def count_places_from_zero(model, monkeypatch):
 
 
 def leave_beams_where_they_are(model, monkeypatch):
-    for layer in {type(layer) for layer in make_cache(model.config).self_attention_cache.layers}:
+    for layer in {DecodingState, *(type(layer) for layer in make_cache(model.config).self_attention_cache.layers)}:
         monkeypatch.setattr(layer, "reorder_cache", lambda self, beam_idx: None)
 
 

@@ -11,6 +11,7 @@ from torch import nn
 from selfattn_hf.model import contracts
 from selfattn_hf.model import stacks as stacks_module
 from selfattn_hf.model.contracts import Places
+from selfattn_hf.model.decoding import DecodingState
 from selfattn_hf.model.switches import EmbeddingPosition, TreePosition
 
 EXACT = {"atol": 1e-12, "rtol": 0}
@@ -98,7 +99,8 @@ def test_a_state_that_beam_search_does_not_reorder_is_found(mixer, make_model, b
     """Positive control: beams that keep their neighbour's memory must go wrong in the test before."""
     stacks = {"decoder_mixer": mixer}
     layer = type(stacks_module.make_cache(make_model(**stacks).config).self_attention_cache.layers[0])
-    monkeypatch.setattr(layer, "reorder_cache", lambda self, beam_idx: None)
+    for remembers in (layer, DecodingState):
+        monkeypatch.setattr(remembers, "reorder_cache", lambda self, beam_idx: None)
     with pytest.raises(AssertionError):
         test_greedy_and_beam_search_agree_with_and_without_cache(stacks, make_model, batch, pad)
 
