@@ -12,12 +12,16 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState, ProgressCallback
 
+# What a checkpoint keeps of a meter.
+KEPT = ("target_tokens", "empty_batches", "seconds", "training_seconds")
+
 
 class Meter(TrainerCallback, ExportableState):
     """Counts target tokens and seconds; goes on counting where a resumed run left off."""
 
     def __init__(self) -> None:
         self.target_tokens = 0
+        self.empty_batches = 0
         self.seconds = 0.0
         self.training_seconds = 0.0
         self._clock = self._step_began = self._session = time.perf_counter()
@@ -26,7 +30,7 @@ class Meter(TrainerCallback, ExportableState):
     def state(self) -> dict[str, Any]:
         """What a checkpoint keeps."""
         self._tick()
-        kept = {name: getattr(self, name) for name in ("target_tokens", "seconds", "training_seconds")}
+        kept = {name: getattr(self, name) for name in KEPT}
         return {"args": {}, "attributes": kept}
 
     @property

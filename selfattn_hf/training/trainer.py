@@ -1,6 +1,7 @@
 """The Trainer of this project: transformers' own, with batches, loss, evaluation and checkpoints as promised."""
 
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ from selfattn_hf.data import LengthGroupedSampler, StreamedBatches, TokenBudgetB
 
 from .checkpoints import list_checkpoints, step_of
 from .disk import write_text
-from .evaluation import Evaluator, Prepared
+from .evaluation import IGNORED, Evaluator, Prepared
 from .progress import Bar, EarlyStopping, Lines, Meter
 from .saving import SavingTrainer
 from .settings import RunSettings
 from .stopping import leave_signals_to_the_run
 
 PLACE = "stream.json"  # file of a checkpoint: where the stream goes on
+logger = logging.getLogger(__name__)
+
 ROWS = "rows"  # numbers of a batch's rows in the training split, beside what the model reads
 
 
@@ -133,9 +136,18 @@ class SelfAttnTrainer(SavingTrainer):
         return self.args.seed if self.args.data_seed is None else self.args.data_seed
 
     def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
-        """As transformers, and count the target tokens."""
+        """As transformers, and count the target tokens, and the batches that have none: they teach nothing."""
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self.meter.target_tokens += int(items) if items is not None else 0
+        for batch in batches:
+            if batch and bool((batch["labels"] == IGNORED).all()):
+                self.meter.empty_batches += 1
+                rows = ", ".join(map(str, batch[ROWS].tolist()))
+                logger.warning(
+                    f"no label counts in a batch of step {self.state.global_step + 1} (rows {rows} of the training "
+                    "split): its loss and its gradient are 0. So far there were "
+                    f"{self.meter.empty_batches} such batches."
+                )
         self._rows = []
         return batches, items
 

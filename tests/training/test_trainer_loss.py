@@ -9,7 +9,7 @@ from selfattn_hf.training.run import _make_trainer, _prepare
 from selfattn_hf.training.trainer import SelfAttnTrainer
 
 
-def weights_after_a_step(values, tmp_path, rows, accumulated, smoothing):
+def make_trainer(values, tmp_path, rows, accumulated, smoothing):
     settings = make_settings(
         {
             **values,
@@ -29,7 +29,10 @@ def weights_after_a_step(values, tmp_path, rows, accumulated, smoothing):
             "save_strategy": "no",
         }
     )
-    trainer = _make_trainer(_prepare(settings))
+    return _make_trainer(_prepare(settings))
+
+
+def change_by_training(trainer):
     before = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
     trainer.train()
     return {name: tensor - before[name] for name, tensor in trainer.model.state_dict().items()}
@@ -44,7 +47,7 @@ def distance(first, second):
 def step(values, tmp_path):
     for name in ("eval_steps", "warmup_steps"):
         values.pop(name)
-    return lambda *cut: weights_after_a_step(values, tmp_path, *cut)
+    return lambda *cut: change_by_training(make_trainer(values, tmp_path, *cut))
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
@@ -77,3 +80,15 @@ def test_smoothing_is_that_of_torch(step, values):
     model = SelfAttnForConditionalGeneration(config)
     expected = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), label_smoothing=0.1)
     assert torch.allclose(model.loss_function(logits, labels, label_smoothing=0.1), expected)
+
+
+def test_a_batch_without_a_label_that_counts_changes_nothing_and_is_counted(values, tmp_path, caplog):
+    for name in ("eval_steps", "warmup_steps"):
+        values.pop(name)
+    trainer = make_trainer(values, tmp_path, 4, 1, 0.1)
+    collate = trainer.data_collator
+    trainer.data_collator = lambda rows: (batch := collate(rows)) | {"labels": torch.full_like(batch["labels"], -100)}
+    change = change_by_training(trainer)
+    assert not any(tensor.any() for tensor in change.values())
+    assert trainer.meter.empty_batches == 1
+    assert "no label counts in a batch of step 1 (rows 0, 1, 2, 3 of the training split)" in caplog.text
