@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from .masking import is_traced
+
 # Attention implementations that add a position bias to the affinities; others would lose it without a word.
 READS_BIAS = ("eager", "sdpa", "flex_attention")
 # Pairs of a query and a key up to which it is faster on a CPU, in half precision, to write the lookup out.
@@ -90,7 +92,10 @@ class Attend(nn.Module):
             # A query that may see nothing reads nothing. Left to themselves, some implementations would return zeros
             # and some the mean of what is masked.
             seen = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min
-            context = context.masked_fill(~seen.any(-1).transpose(1, 2)[..., None], 0)  # [B, Q, H, d], [B, Q, 1, 1]
+            blind = ~seen.any(-1)  # [B, 1, Q]
+            # Mostly there is none, which a CPU can be asked for nothing.
+            if mask.device.type != "cpu" or is_traced() or bool(blind.any()):
+                context = context.masked_fill(blind.transpose(1, 2)[..., None], 0)  # [B, Q, H, d], [B, Q, 1, 1]
         return context.flatten(2), weights
 
     def _written_out(

@@ -16,6 +16,7 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from .attend import Attend
 from .attention import CrossAttention, SelfAttentionMixer
 from .contracts import Learned, Places, PositionalEncoding
+from .dropout import Dropout
 from .feedforward import FeedForward, GatedFeedForward
 from .layers import DecoderLayer, Residual
 from .products import Product, with_products
@@ -218,7 +219,7 @@ class _LayerStep:
 _KNOWN = {
     *(SelfAttnDecoder, DecoderLayer, Residual, SelfAttentionMixer, CrossAttention, Attend),
     *(FeedForward, GatedFeedForward, Learned),
-    *(nn.ModuleList, nn.Embedding, nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Dropout),
+    *(nn.ModuleList, nn.Embedding, nn.Linear, nn.LayerNorm, nn.RMSNorm, Dropout),
 }
 
 
