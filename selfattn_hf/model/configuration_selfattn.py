@@ -301,11 +301,11 @@ class SelfAttnConfig(PreTrainedConfig):
                 continue
             if name in generation:
                 raise ValueError(
-                    f"{name} belongs to decoding, not to the model, got {name}={given[name]!r}. Give it to "
+                    f"{name} belongs to decoding, not to the model, got {name}={given[name]!r:.80}. Give it to "
                     "generate() or to a GenerationConfig."
                 )
             hint = near(name, fields) or " Leave it out."
-            raise ValueError(f"SelfAttnConfig has no field {name}, got {name}={given[name]!r:.80}.{hint}")
+            raise ValueError(f"SelfAttnConfig has no field {name:.80}, got {name:.80}={given[name]!r:.80}.{hint}")
 
 
 # What transformers adds to a config of its own accord when it saves, loads or quantises one.

@@ -157,3 +157,7 @@ def test_a_saved_way_of_writing_that_cannot_be_read_is_named(content, named, mak
 def test_a_plan_for_devices_that_is_none_is_refused(make_config):
     with pytest.raises(ValueError, match=r"base_model_ep_plan is a dictionary.*got \[17\]"):
         make_config(base_model_ep_plan=[17])
+    with pytest.raises(ValueError, match=r"base_model_fsdp_plan is a dictionary.*got True"):
+        make_config(base_model_fsdp_plan=True)
+    with pytest.raises(ValueError, match="num_labels is a whole number from 1 .*got None"):
+        make_config(num_labels=None)
