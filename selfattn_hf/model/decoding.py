@@ -19,7 +19,7 @@ from .contracts import Learned, Places, PositionalEncoding
 from .dropout import Dropout
 from .feedforward import FeedForward, GatedFeedForward
 from .layers import DecoderLayer, Residual
-from .products import Product, with_products
+from .products import Int8Linear, Product, with_products
 from .stacks import SelfAttnDecoder
 
 # Tokens for which there are slots at first, and after which slots are given up.
@@ -38,7 +38,7 @@ class DecodingState(Cache):
         tokens: about how many tokens will be written.
     """
 
-    def __init__(self, decoder: SelfAttnDecoder, head: nn.Linear, beams: int, tokens: int) -> None:
+    def __init__(self, decoder: SelfAttnDecoder, head: nn.Module, beams: int, tokens: int) -> None:
         super().__init__(layers=[])
         self.decoder, self.head, self.beams, self.tokens = decoder, head, beams, tokens
         self.length = 0
@@ -219,7 +219,7 @@ class _LayerStep:
 _KNOWN = {
     *(SelfAttnDecoder, DecoderLayer, Residual, SelfAttentionMixer, CrossAttention, Attend),
     *(FeedForward, GatedFeedForward, Learned),
-    *(nn.ModuleList, nn.Embedding, nn.Linear, nn.LayerNorm, nn.RMSNorm, Dropout),
+    *(nn.ModuleList, nn.Embedding, nn.Linear, nn.LayerNorm, nn.RMSNorm, Dropout, Int8Linear),
 }
 
 
