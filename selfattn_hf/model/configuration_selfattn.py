@@ -194,12 +194,13 @@ class SelfAttnConfig(PreTrainedConfig):
             ValueError: as for a new one, and for attention whose code would have to be fetched: a file must not ask
                 for it, a call may.
         """
-        asked = config_dict.get("attn_implementation")
-        if asked is not None and asked not in IMPLEMENTATIONS:
-            raise ValueError(
-                f"attn_implementation in a file is one of {', '.join(IMPLEMENTATIONS)}, got {asked!r:.80}. Take it "
-                "out of config.json, and give any other to from_pretrained(): a file does not choose code to fetch."
-            )
+        for name in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"):
+            asked = config_dict.get(name)
+            if asked is not None and asked not in IMPLEMENTATIONS:
+                raise ValueError(
+                    f"{name} in a file is one of {', '.join(IMPLEMENTATIONS)}, got {asked!r:.80}. Take it out of "
+                    "config.json, and give any other to from_pretrained(): a file does not choose code to fetch."
+                )
         overrides = {name: kwargs.pop(name) for name in list(kwargs) if name in cls.__dataclass_fields__}
         return super().from_dict({**config_dict, **overrides}, **kwargs)
 

@@ -81,7 +81,7 @@ class DecodingState(Cache):
     def answer(
         self, input_ids: Tensor, encoder_outputs: BaseModelOutput | tuple[Tensor, ...], padding: Tensor | None = None
     ) -> Seq2SeqLMOutput:
-        """Logits for what follows the ids.
+        """Logits for what follows the ids, computed in the number format of the weights, under autocast too.
 
         Args:
             input_ids: [R, Q] new ids; R is a multiple of `beams`.
@@ -90,8 +90,11 @@ class DecodingState(Cache):
         """
         fresh = not self._steps
         if fresh:
-            self._begin(encoder_outputs[0][:: self.beams], None if padding is None else padding[:: self.beams])
-        logits = [self._write(ids, look=fresh) for ids in input_ids.split(1, dim=1)]
+            states = encoder_outputs[0][:: self.beams].to(self.decoder.embed_tokens.weight.dtype)
+            with torch.autocast(states.device.type, enabled=False):
+                self._begin(states, None if padding is None else padding[:: self.beams])
+        with torch.autocast(input_ids.device.type, enabled=False):
+            logits = [self._write(ids, look=fresh) for ids in input_ids.split(1, dim=1)]
         return Seq2SeqLMOutput(logits=torch.stack(logits, dim=1), past_key_values=self)
 
     def _begin(self, states: Tensor, padding: Tensor | None) -> None:
