@@ -171,7 +171,7 @@ class SelfAttnConfig(PreTrainedConfig):
             content, rest = super().get_config_dict(name, **kwargs)
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
-                f"the config.json of {name} cannot be read ({error}). Download or save it again."
+                f"the config.json of {name} cannot be read ({error!s:.200}). Download or save it again."
             ) from error
         kind = content.get("model_type") if isinstance(content, dict) else None
         if kind != cls.model_type:
