@@ -5,6 +5,7 @@ values that cannot work together, are refused when the config is built.
 """
 
 import copy
+from dataclasses import fields
 from typing import Any, Literal, get_args
 
 from huggingface_hub.dataclasses import strict
@@ -291,11 +292,12 @@ class SelfAttnConfig(PreTrainedConfig):
 
     @classmethod
     def _is_known(cls, name: str) -> bool:
-        return name in cls.__dataclass_fields__ or name in _SAVED_BY_TRANSFORMERS or name.startswith("_")
+        # What belongs to the class, such as attribute_map, stands among its fields, too; a config does not set it.
+        own = {field.name for field in fields(cls)}
+        return name in own or name in _SAVED_BY_TRANSFORMERS or (name.startswith("_") and name != "_auto_class")
 
     def _refuse_unknown(self, given: dict[str, Any]) -> None:
         """Refuse fields that nobody reads, with the nearest name; transformers itself would keep them silently."""
-        fields = type(self).__dataclass_fields__
         generation = set(GenerationConfig._get_default_generation_params())
         for name in given:
             if self._is_known(name):
@@ -305,7 +307,7 @@ class SelfAttnConfig(PreTrainedConfig):
                     f"{name} belongs to decoding, not to the model, got {name}={given[name]!r:.80}. Give it to "
                     "generate() or to a GenerationConfig."
                 )
-            hint = near(name, fields) or " Leave it out."
+            hint = near(name, (field.name for field in fields(self))) or " Leave it out."
             raise ValueError(f"SelfAttnConfig has no field {name:.80}, got {name:.80}={given[name]!r:.80}.{hint}")
 
 

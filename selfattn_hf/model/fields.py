@@ -16,8 +16,6 @@ from huggingface_hub.errors import StrictDataclassFieldValidationError
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
 MOST_LABELS = 10**6
-# How transformers spreads a model over devices.
-PLANS = ("base_model_tp_plan", "base_model_ep_plan", "base_model_pp_plan", "base_model_fsdp_plan")
 
 _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
 
@@ -99,10 +97,6 @@ def check_common(given: dict[str, Any]) -> None:
             f"id2label is a dictionary from the numbers of the labels to their names, got {labels!r:.80}. Leave it "
             "out, or give one such as {0: 'no', 1: 'yes'}."
         )
-    for name in PLANS:
-        plan = given.get(name)
-        if not (plan is None or isinstance(plan, dict)):
-            raise ValueError(f"{name} is a dictionary from names of modules, got {plan!r:.80}. Leave it out.")
     _check_quantization(given.get("quantization_config"))
     architectures, problem = given.get("architectures"), given.get("problem_type")
     if architectures is not None and not (

@@ -154,11 +154,13 @@ def test_a_saved_way_of_writing_that_cannot_be_read_is_named(content, named, mak
     assert type(AutoModel.from_pretrained(tmp_path)) is SelfAttnModel  # it does not write
 
 
-def test_a_plan_for_devices_that_is_none_is_refused(make_config):
-    with pytest.raises(ValueError, match=r"base_model_ep_plan is a dictionary.*got \[17\]"):
-        make_config(base_model_ep_plan=[17])
-    with pytest.raises(ValueError, match=r"base_model_fsdp_plan is a dictionary.*got True"):
-        make_config(base_model_fsdp_plan=True)
+@pytest.mark.parametrize("name", ["base_model_ep_plan", "base_model_fsdp_plan", "attribute_map", "_auto_class"])
+def test_what_belongs_to_the_class_is_not_set_by_a_config(name, make_config):
+    with pytest.raises(ValueError, match=rf"SelfAttnConfig has no field {name}, got {name}=\[17\]"):
+        make_config(**{name: [17]})
+
+
+def test_a_number_of_labels_is_a_number(make_config):
     with pytest.raises(ValueError, match="num_labels is a whole number from 1 .*got None"):
         make_config(num_labels=None)
 
