@@ -6,14 +6,18 @@ block are added up along its diagonals as soon as they are there. Time grows wit
 """
 
 import itertools
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 # Queries at a time: as many as torch's kernel likes, and as many as stay in a CPU's cache with all of their affinities.
 FORWARD, BACKWARD = 512, 128
+# Keys at a time in the backward pass.
+KEYS = 2048
+LOG2E = math.log2(math.e)
 
 
 def attend_along_diagonals(
@@ -48,7 +52,7 @@ class AttentionAlongDiagonals(torch.autograd.Function):
         context = torch.empty_like(value.transpose(1, 2), memory_format=torch.contiguous_format).transpose(1, 2)
         sums = query.new_empty(query.shape[:3])
         for start, stop, keys in _blocks(query.shape[2], FORWARD, causal):
-            table = _table(diagonals, start, stop, keys).expand(len(query), -1, -1, -1)
+            table = _table(diagonals, start, stop, 0, keys).expand(len(query), -1, -1, -1)
             mixed, total = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
                 query[:, :, start:stop].flip(2), key[:, :, :keys], value[:, :, :keys], attn_mask=table, scale=scaling
             )
@@ -68,55 +72,61 @@ class AttentionAlongDiagonals(torch.autograd.Function):
         """Head by head, and in it block by block."""
         query, key, value, diagonals, context, sums = ctx.saved_tensors
         d_query, d_key, d_value = (torch.empty_like(x) for x in (query, key, value))
-        d_diagonals = torch.zeros_like(diagonals) if ctx.needs_input_grad[3] else None
-        open_ = _without_future(diagonals, ctx.causal)
-        room = query.new_empty(3, BACKWARD * (query.shape[2] + BACKWARD))
+        d_diagonals = diagonals.new_zeros(diagonals.shape) if ctx.needs_input_grad[3] else None
+        # A power of 2 is computed sooner than one of e, above all where a bias makes it next to nothing.
+        open_ = _without_future(diagonals, ctx.causal) * LOG2E
+        room = query.new_empty(3, BACKWARD * (min(KEYS, query.shape[2]) + BACKWARD))
         for row, head in itertools.product(range(query.shape[0]), range(query.shape[1])):
             at = row, head
             # One more number in every vector: q k^T - log sum and dO v^T - dO . O are then one product each.
-            asking = torch.cat([query[at] * ctx.scaling, -sums[at][:, None]], 1)
+            asking = torch.cat([query[at] * ctx.scaling, -sums[at][:, None]], 1) * LOG2E
             pulling = torch.cat([grad[at], -(grad[at] * context[at]).sum(1, keepdim=True)], 1)
             d_query[at], d_key[at], d_value[at] = _head_backward(
                 asking, _with_ones(key[at]), pulling, _with_ones(value[at]), open_[head], ctx.causal, room,
                 None if d_diagonals is None else d_diagonals[head],
             )  # fmt: skip
-        return d_query.mul_(ctx.scaling), d_key, d_value, d_diagonals, None, None
+        return d_query.mul_(ctx.scaling), d_key.mul_(1 / LOG2E), d_value, d_diagonals, None, None
 
 
 def _head_backward(
     asking: Tensor, keys: Tensor, pulling: Tensor, values: Tensor, diagonals: Tensor, causal: bool, room: Tensor,
     d_diagonals: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradients of the scaled queries, of keys and of values, [T, d] each; that of the diagonals is added to its own.
+    """Gradients of scaled queries, keys (times log2(e)) and values, [T, d]; that of the diagonals is added to its own.
 
     Args:
-        asking: [T, d + 1] scaled queries, and minus the logarithm of the softmax's sum.
+        asking: [T, d + 1] scaled queries, and minus the logarithm of the softmax's sum, times log2(e).
         keys: [T, d + 1], the last number 1.
         pulling: [T, d + 1] gradient of the context, and minus its product with the context.
         values: [T, d + 1], the last number 1.
-        diagonals: [2T - 1].
+        diagonals: [2T - 1], times log2(e).
         causal: True where no query sees a later key.
-        room: [3, at least block * (T + block)] for the affinities of a block.
+        room: [3, block * (keys + block)] for what is there of each pair of a block.
         d_diagonals: [2T - 1], or None where nobody asks for it.
     """
     length, width = keys.shape[0], room.shape[1] // BACKWARD
+    tiny = torch.finfo(keys.dtype).tiny / torch.finfo(keys.dtype).eps
     d_query, d_key, d_value = (torch.zeros_like(keys[:, :-1], memory_format=torch.contiguous_format) for _ in range(3))
-    room[2].zero_()
-    for start, stop, seen in _blocks(length, BACKWARD, causal):
-        rows = stop - start
+    shape = None
+    for start, stop, first, last in _tiles(length, causal):
+        rows, seen = stop - start, last - first
         q, pull = asking[start:stop].flip(0), pulling[start:stop].flip(0)
         weights, pulls = (part[: rows * seen].view(rows, seen) for part in room[:2])
-        torch.addmm(_table(diagonals, start, stop, seen), q, keys[:seen].T, out=weights).exp_()
-        torch.mm(pull, values[:seen].T, out=pulls)
-        d_value[:seen].addmm_(weights.T, pull[:, :-1])
+        torch.addmm(_table(diagonals, start, stop, first, last), q, keys[first:last].T, out=weights).exp2_()
+        nn.functional.threshold_(weights, tiny, 0.0)  # products with denormal numbers are slow
+        torch.mm(pull, values[first:last].T, out=pulls)
+        d_value[first:last].addmm_(weights.T, pull[:, :-1])
         # Each row one further to the right than the row before, with zeros around, so that diagonals become columns.
-        slanted = room[2].as_strided((rows, seen), (width + 1, 1), room[2].storage_offset())
+        if shape != (rows, seen):
+            shape = rows, seen
+            room[2].zero_()
+        slanted = room[2].as_strided(shape, (width + 1, 1), room[2].storage_offset())
         torch.mul(weights, pulls, out=slanted)
-        d_query[start:stop] = (slanted @ keys[:seen, :-1]).flip(0)
-        d_key[:seen].addmm_(slanted.T, q[:, :-1])
+        d_query[start:stop] += (slanted @ keys[first:last, :-1]).flip(0)
+        d_key[first:last].addmm_(slanted.T, q[:, :-1])
         if d_diagonals is not None:
             columns = room[2].view(BACKWARD, width)[:rows, : rows + seen - 1]
-            d_diagonals[length - stop : length - stop + rows + seen - 1] += columns.sum(0)
+            _span(d_diagonals, start, stop, first, last).add_(columns.sum(0))
     return d_query, d_key, d_value
 
 
@@ -127,20 +137,32 @@ def _blocks(length: int, size: int, causal: bool) -> Iterator[tuple[int, int, in
         yield start, stop, stop if causal else length
 
 
-def _table(diagonals: Tensor, start: int, stop: int, keys: int) -> Tensor:
-    """[.., 2T - 1] -> [.., stop - start, keys]: the bias of the queries stop - 1 down to start, a view."""
-    first = (diagonals.shape[-1] + 1) // 2 - stop
-    return diagonals[..., first : first + stop - start + keys - 1].unfold(-1, keys, 1)
+def _tiles(length: int, causal: bool) -> Iterator[tuple[int, int, int, int]]:
+    """The blocks of the backward pass, cut into tiles of some keys each: (first query, end, first key, end)."""
+    for start, stop, keys in _blocks(length, BACKWARD, causal):
+        for first in range(0, keys, KEYS):
+            yield start, stop, first, min(first + KEYS, keys)
+
+
+def _span(diagonals: Tensor, start: int, stop: int, first: int, last: int) -> Tensor:
+    """The diagonals [.., 2T - 1] that cross the tile of these queries and keys, a view."""
+    corner = (diagonals.shape[-1] - 1) // 2 + first - (stop - 1)
+    return diagonals[..., corner : corner + (stop - start) + (last - first) - 1]
+
+
+def _table(diagonals: Tensor, start: int, stop: int, first: int, last: int) -> Tensor:
+    """[.., 2T - 1] -> [.., stop - start, last - first]: the bias of the queries stop - 1 down to start, a view."""
+    return _span(diagonals, start, stop, first, last).unfold(-1, last - first, 1)
 
 
 def _without_future(diagonals: Tensor, causal: bool) -> Tensor:
     """Diagonals with -inf where a key stands behind its query, if that is not to be seen."""
     if not causal:
-        return diagonals
+        return diagonals.contiguous()
     later = torch.arange(diagonals.shape[-1]) >= (diagonals.shape[-1] + 1) // 2
-    return diagonals.masked_fill(later, -torch.inf)
+    return diagonals.masked_fill(later, -torch.inf).contiguous()
 
 
 def _with_ones(x: Tensor) -> Tensor:
     """[T, d] -> [T, d + 1]."""
-    return torch.nn.functional.pad(x, (0, 1), value=1.0)
+    return nn.functional.pad(x, (0, 1), value=1.0)
