@@ -107,13 +107,13 @@ def _head_backward(
     length, width = keys.shape[0], room.shape[1] // BACKWARD
     tiny = torch.finfo(keys.dtype).tiny / torch.finfo(keys.dtype).eps
     d_query, d_key, d_value = (torch.zeros_like(keys[:, :-1], memory_format=torch.contiguous_format) for _ in range(3))
-    shape = None
+    shape = (0, 0)
     for start, stop, first, last in _tiles(length, causal):
         rows, seen = stop - start, last - first
         q, pull = asking[start:stop].flip(0), pulling[start:stop].flip(0)
         weights, pulls = (part[: rows * seen].view(rows, seen) for part in room[:2])
         torch.addmm(_table(diagonals, start, stop, first, last), q, keys[first:last].T, out=weights).exp2_()
-        nn.functional.threshold_(weights, tiny, 0.0)  # products with denormal numbers are slow
+        nn.functional.threshold(weights, tiny, 0.0, inplace=True)  # products with denormal numbers are slow
         torch.mm(pull, values[first:last].T, out=pulls)
         d_value[first:last].addmm_(weights.T, pull[:, :-1])
         # Each row one further to the right than the row before, with zeros around, so that diagonals become columns.
