@@ -23,6 +23,7 @@ def small_blocks(monkeypatch):
     for name, size in {"FORWARD": 6, "BACKWARD": 5, "KEYS": 8}.items():
         monkeypatch.setattr(toeplitz, name, size)
     monkeypatch.setattr(attend, "ALONG_DIAGONALS", 9)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
 
 
 @pytest.fixture
@@ -193,10 +194,12 @@ def test_places_with_gaps_have_no_diagonals(make_config):
         {"dtype": torch.bfloat16},
         {"keys": LENGTH + 1},
         {"device": "meta"},
+        {"threads": 2},
     ],
     ids=lambda change: "-".join(change) or "none",
 )
-def test_diagonals_are_taken_only_where_they_serve(change, make_config):
+def test_diagonals_are_taken_only_where_they_serve(change, make_config, monkeypatch):
+    monkeypatch.setattr(torch, "get_num_threads", lambda: change.get("threads", 1))
     config = make_config(attention_dropout=change.get("dropout", 0.0))
     config._attn_implementation = change.get("_attn_implementation", "sdpa")
     length = change.get("length", LENGTH)
@@ -204,6 +207,9 @@ def test_diagonals_are_taken_only_where_they_serve(change, make_config):
     q, k = torch.empty(1, HEADS, length, 4, **form), torch.empty(1, HEADS, change.get("keys", length), 4, **form)
     lookup = Attend(config, False, 0.5)
     assert lookup.train().takes_diagonals(q, k, change.get("mask")) == (not change)
+    if "threads" in change:
+        with torch.no_grad():
+            assert lookup.takes_diagonals(q, k, None)
     if "dropout" in change:
         assert lookup.eval().takes_diagonals(q, k, None)
     with torch.autocast("cpu"):
