@@ -26,6 +26,7 @@ FLOORS = {
     "loss": 1,
     "toeplitz": 0,
     "attend": 1,
+    "dropout": 1,
     "products": 0,
     "sizes": 1,
     "switches": 1,

@@ -3,7 +3,7 @@
 Weights are random. The end token is suppressed, so that every side writes the same number of tokens for every row.
 """
 
-import inspect
+import copy
 import itertools
 import tempfile
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from selfattn_hf.inference import Translator
+from selfattn_hf.inference.int8 import to_int8
 
 from ._batches import Batch
 from ._check import check_decoding
@@ -26,7 +26,9 @@ from ._sizes import SIZES
 GOALS = {(1, 1): 2.4, (1, 5): 2.2, (32, 1): 1.8, (32, 5): 2.0}
 LEVEL = 1.0  # with CTranslate2 in the same number format
 SOURCE = (16, 24)  # tokens of a source
-EIGHT_BIT_SETTINGS = ("int8", "quantize", "quantization")  # a setting of Translator that has one of these names
+OURS_INT8 = f"{OURS} int8"  # as `Translator` with int8=True
+# (rows, beams) -> how many times as many tokens a second as CTranslate2, both with weights of 8 bits.
+GOALS_INT8 = {(1, 1): 0.5, (1, 5): 0.5, (32, 1): 1.0, (32, 5): 1.0}
 Writer = Callable[[Batch], torch.Tensor | list[list[str]]]
 
 
@@ -48,8 +50,11 @@ def run(options: Any) -> dict[str, Any]:
         fresh = draw(8, sizes.vocabulary, options.seed + 1000).to(options.device)
         what = "greedy search" if beams == 1 else f"beam search, {beams} beams"
         result["checks"].append(check_decoding(sides[OURS].model.eval(), fresh, beams, what))
-    if not set(EIGHT_BIT_SETTINGS) & set(inspect.signature(Translator.from_pretrained).parameters):
-        result["left_out"][f"{OURS} int8"] = "Translator has no setting for weights of 8 bits"
+    if options.device == "cpu":
+        sides[OURS_INT8] = copy.deepcopy(sides[OURS])
+        to_int8(sides[OURS_INT8].model)
+    else:
+        result["left_out"][OURS_INT8] = "weights of 8 bits are for a CPU"
     with tempfile.TemporaryDirectory() as folder:
         translators = translators_of(sizes, Path(folder), options, result["left_out"])
         for rows, beams in itertools.product(options.rows, options.beams):
@@ -67,7 +72,7 @@ def run(options: Any) -> dict[str, Any]:
             attention = {
                 name: choose_attention(name, side, partial(writers[name], batches[0]), options.device)
                 for name, side in sides.items()
-                if name in writers
+                if name in writers and name != OURS_INT8
             }
             measured, goals = measure(rows, beams, batches, writers, sizes, options, result["peaks"])
             result["rows"] += [{**row, "attention": attention.get(row["side"], "its own")} for row in measured]
@@ -141,8 +146,12 @@ def measure(
         })  # fmt: skip
     what = f"{rows} {'row' if rows == 1 else 'rows'}, {'greedy' if beams == 1 else f'beam {beams}'}"
     wanted = {"Marian": GOALS.get((rows, beams)), "CTranslate2 float32": LEVEL if (rows, beams) in GOALS else None}
-    return measured, [
+    goals = [
         goal(what, least, ratios(took[name], took[OURS]), name)
         for name, least in wanted.items()
         if least is not None and name in took
     ]
+    least, rival = GOALS_INT8.get((rows, beams)), "CTranslate2 int8"
+    if least is not None and OURS_INT8 in took and rival in took:
+        goals.append(goal(f"{what}, int8", least, ratios(took[rival], took[OURS_INT8]), rival))
+    return measured, goals

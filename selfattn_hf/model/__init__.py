@@ -2,7 +2,7 @@
 
 from .causal_lm import SelfAttnForCausalLM
 from .configuration_selfattn import SelfAttnConfig
-from .contracts import Places
+from .contracts import Places, PositionalEncoding
 from .encoder_heads import (
     SelfAttnEncoderModel,
     SelfAttnForQuestionAnswering,
@@ -12,11 +12,14 @@ from .encoder_heads import (
 from .fields import near
 from .layers import make_cache
 from .modeling_selfattn import MODELS, SelfAttnForConditionalGeneration, SelfAttnModel
+from .products import Int8Linear
 from .trees import Tree
 
 __all__ = [
     "MODELS",
+    "Int8Linear",
     "Places",
+    "PositionalEncoding",
     "SelfAttnConfig",
     "SelfAttnEncoderModel",
     "SelfAttnForCausalLM",

@@ -102,7 +102,10 @@ class Attend(nn.Module):
             # A query that may see nothing reads nothing. Left to themselves, some implementations would return zeros
             # and some the mean of what is masked.
             seen = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min
-            context = context.masked_fill(~seen.any(-1).transpose(1, 2)[..., None], 0)  # [B, Q, H, d], [B, Q, 1, 1]
+            blind = ~seen.any(-1)  # [B, 1, Q]
+            # Mostly there is none, which a CPU can be asked for nothing.
+            if mask.device.type != "cpu" or is_traced() or bool(blind.any()):
+                context = context.masked_fill(blind.transpose(1, 2)[..., None], 0)  # [B, Q, H, d], [B, Q, 1, 1]
         return context.flatten(2), weights
 
     def takes_diagonals(self, query: Tensor, key: Tensor, mask: Any) -> bool:

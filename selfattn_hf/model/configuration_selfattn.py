@@ -171,7 +171,7 @@ class SelfAttnConfig(PreTrainedConfig):
             content, rest = super().get_config_dict(name, **kwargs)
         except (ValueError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(
-                f"the config.json of {name} cannot be read ({error}). Download or save it again."
+                f"the config.json of {name} cannot be read ({error!s:.200}). Download or save it again."
             ) from error
         kind = content.get("model_type") if isinstance(content, dict) else None
         if kind != cls.model_type:
@@ -194,12 +194,13 @@ class SelfAttnConfig(PreTrainedConfig):
             ValueError: as for a new one, and for attention whose code would have to be fetched: a file must not ask
                 for it, a call may.
         """
-        asked = config_dict.get("attn_implementation")
-        if asked is not None and asked not in IMPLEMENTATIONS:
-            raise ValueError(
-                f"attn_implementation in a file is one of {', '.join(IMPLEMENTATIONS)}, got {asked!r:.80}. Take it "
-                "out of config.json, and give any other to from_pretrained(): a file does not choose code to fetch."
-            )
+        for name in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"):
+            asked = config_dict.get(name)
+            if asked is not None and asked not in IMPLEMENTATIONS:
+                raise ValueError(
+                    f"{name} in a file is one of {', '.join(IMPLEMENTATIONS)}, got {asked!r:.80}. Take it out of "
+                    "config.json, and give any other to from_pretrained(): a file does not choose code to fetch."
+                )
         overrides = {name: kwargs.pop(name) for name in list(kwargs) if name in cls.__dataclass_fields__}
         return super().from_dict({**config_dict, **overrides}, **kwargs)
 
@@ -301,11 +302,11 @@ class SelfAttnConfig(PreTrainedConfig):
                 continue
             if name in generation:
                 raise ValueError(
-                    f"{name} belongs to decoding, not to the model, got {name}={given[name]!r}. Give it to "
+                    f"{name} belongs to decoding, not to the model, got {name}={given[name]!r:.80}. Give it to "
                     "generate() or to a GenerationConfig."
                 )
             hint = near(name, fields) or " Leave it out."
-            raise ValueError(f"SelfAttnConfig has no field {name}, got {name}={given[name]!r:.80}.{hint}")
+            raise ValueError(f"SelfAttnConfig has no field {name:.80}, got {name:.80}={given[name]!r:.80}.{hint}")
 
 
 # What transformers adds to a config of its own accord when it saves, loads or quantises one.

@@ -16,9 +16,10 @@ from transformers.modeling_outputs import BaseModelOutput, Seq2SeqLMOutput
 from .attend import Attend
 from .attention import CrossAttention, SelfAttentionMixer
 from .contracts import Learned, Places, PositionalEncoding
+from .dropout import Dropout
 from .feedforward import FeedForward, GatedFeedForward
 from .layers import DecoderLayer, Residual
-from .products import Product, with_products
+from .products import Int8Linear, Product, with_products
 from .stacks import SelfAttnDecoder
 
 # Tokens for which there are slots at first, and after which slots are given up.
@@ -37,7 +38,7 @@ class DecodingState(Cache):
         tokens: about how many tokens will be written.
     """
 
-    def __init__(self, decoder: SelfAttnDecoder, head: nn.Linear, beams: int, tokens: int) -> None:
+    def __init__(self, decoder: SelfAttnDecoder, head: nn.Module, beams: int, tokens: int) -> None:
         super().__init__(layers=[])
         self.decoder, self.head, self.beams, self.tokens = decoder, head, beams, tokens
         self.length = 0
@@ -80,7 +81,7 @@ class DecodingState(Cache):
     def answer(
         self, input_ids: Tensor, encoder_outputs: BaseModelOutput | tuple[Tensor, ...], padding: Tensor | None = None
     ) -> Seq2SeqLMOutput:
-        """Logits for what follows the ids.
+        """Logits for what follows the ids, computed in the number format of the weights, under autocast too.
 
         Args:
             input_ids: [R, Q] new ids; R is a multiple of `beams`.
@@ -89,8 +90,11 @@ class DecodingState(Cache):
         """
         fresh = not self._steps
         if fresh:
-            self._begin(encoder_outputs[0][:: self.beams], None if padding is None else padding[:: self.beams])
-        logits = [self._write(ids, look=fresh) for ids in input_ids.split(1, dim=1)]
+            states = encoder_outputs[0][:: self.beams].to(self.decoder.embed_tokens.weight.dtype)
+            with torch.autocast(states.device.type, enabled=False):
+                self._begin(states, None if padding is None else padding[:: self.beams])
+        with torch.autocast(input_ids.device.type, enabled=False):
+            logits = [self._write(ids, look=fresh) for ids in input_ids.split(1, dim=1)]
         return Seq2SeqLMOutput(logits=torch.stack(logits, dim=1), past_key_values=self)
 
     def _begin(self, states: Tensor, padding: Tensor | None) -> None:
@@ -218,7 +222,7 @@ class _LayerStep:
 _KNOWN = {
     *(SelfAttnDecoder, DecoderLayer, Residual, SelfAttentionMixer, CrossAttention, Attend),
     *(FeedForward, GatedFeedForward, Learned),
-    *(nn.ModuleList, nn.Embedding, nn.Linear, nn.LayerNorm, nn.RMSNorm, nn.Dropout),
+    *(nn.ModuleList, nn.Embedding, nn.Linear, nn.LayerNorm, nn.RMSNorm, Dropout, Int8Linear),
 }
 
 

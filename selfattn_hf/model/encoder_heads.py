@@ -17,6 +17,7 @@ from transformers.modeling_outputs import (
 from transformers.utils import can_return_tuple
 
 from .configuration_selfattn import SelfAttnConfig
+from .dropout import Dropout
 from .loss import IGNORED, classification_loss, problem_of, sequence_loss, span_loss
 from .masking import looks
 from .pretrained import (
@@ -77,7 +78,7 @@ class EncoderHead(SelfAttnPreTrainedModel):
     def __init__(self, config: SelfAttnConfig) -> None:
         super().__init__(config)
         self.model = SelfAttnEncoderModel(config)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
 
 class SelfAttnForSequenceClassification(EncoderHead):

@@ -17,7 +17,7 @@ DTYPES = ("float32", "bfloat16", "float16", "float64")
 PROBLEMS = ("regression", "single_label_classification", "multi_label_classification")
 MOST_LABELS = 10**6
 # How transformers spreads a model over devices.
-PLANS = ("base_model_tp_plan", "base_model_ep_plan", "base_model_pp_plan")
+PLANS = ("base_model_tp_plan", "base_model_ep_plan", "base_model_pp_plan", "base_model_fsdp_plan")
 
 _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
 
@@ -88,11 +88,11 @@ def check_common(given: dict[str, Any]) -> None:
     Raises:
         ValueError: naming the field, the rule, what was given and what to do.
     """
-    dtype, labels, number = given.get("dtype"), given.get("id2label"), given.get("num_labels")
+    dtype, labels, number = given.get("dtype"), given.get("id2label"), given.get("num_labels", 1)
     dtype = given.get("torch_dtype") if dtype is None else dtype
     if not (dtype is None or dtype in DTYPES or (isinstance(dtype, torch.dtype) and dtype.is_floating_point)):
         raise ValueError(f"dtype is one of {', '.join(DTYPES)}, got {dtype!r:.80}.{near(str(dtype), DTYPES)}")
-    if number is not None and not (type(number) is int and 1 <= number <= MOST_LABELS):
+    if not (type(number) is int and 1 <= number <= MOST_LABELS):
         raise ValueError(f"num_labels is a whole number from 1 to {MOST_LABELS}, got {number!r:.80}.")
     if labels is not None and not (isinstance(labels, dict) and all(str(key).isdecimal() for key in labels)):
         raise ValueError(

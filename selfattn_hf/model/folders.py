@@ -104,7 +104,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError, RecursionError) as error:
-        raise WeightsError(f"{path} is no JSON ({error}). Download or save it again.") from error
+        raise WeightsError(f"{path} is no JSON ({error!s:.200}). Download or save it again.") from error
 
 
 def read_heads(files: Sequence[str | Path]) -> dict[str, Entry]:
@@ -122,7 +122,7 @@ def read_heads(files: Sequence[str | Path]) -> dict[str, Entry]:
                     entries[name] = Entry(tuple(head.get_shape()), str(head.get_dtype()))
         except (SafetensorError, OSError) as error:
             raise WeightsError(
-                f"{file} is no safetensors file that can be read ({error}). Download or save it again."
+                f"{file} is no safetensors file that can be read ({error!s:.200}). Download or save it again."
             ) from error
     return entries
 

@@ -154,7 +154,7 @@ def _saved_generation(folder_or_id: str | Path, revision: str | None) -> dict[st
     try:
         content = {} if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON ({error}). Download or save it again.") from error
+        raise ValueError(f"{path} is no JSON ({error!s:.200}). Download or save it again.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} must be a dictionary. Download or save it again.")
     return content

@@ -19,6 +19,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from .attention import CrossAttention, SelfAttentionMixer
 from .contracts import Places, PositionalEncoding, TokenMixer
 from .dense import DenseMixer
+from .dropout import Dropout
 from .feedforward import FEEDFORWARDS
 from .local_attention import LocalAttentionMixer
 from .recurrence import RecurrentMixer
@@ -52,7 +53,7 @@ class Residual(nn.Module):
         self.sublayer = sublayer
         self.before = make_norm(config) if config.norm == "pre" else None
         self.after = make_norm(config) if config.norm == "post" else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.residual = config.residual
 
     def forward(self, x: Tensor, inputs: Tensor | None = None, **kwargs: Any) -> Tensor:

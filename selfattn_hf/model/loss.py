@@ -61,13 +61,11 @@ class LinearCrossEntropy(torch.autograd.Function):
         for start in range(0, len(states), step):
             rows, wanted = states[start : start + step], labels[start : start + step]
             logits = exact(nn.functional.linear(rows, table, shift))
-            logits.sub_(logits.amax(-1, keepdim=True))
-            total -= _wanted(logits, wanted, smoothing).sum()
-            sums = logits.exp_().sum(-1, keepdim=True)
-            total += sums.log().sum()
+            shares = torch.log_softmax(logits, dim=-1)
+            total -= _wanted(shares, wanted, smoothing).sum()
             if not any(ctx.needs_input_grad):
                 continue
-            gradient = _take_wanted(logits.div_(sums), wanted, smoothing)
+            gradient = _take_wanted(shares.exp_(), wanted, smoothing)
             if d_bias is not None:
                 d_bias += gradient.sum(0)
             gradient = gradient.to(states.dtype)
@@ -91,7 +89,7 @@ class LinearCrossEntropy(torch.autograd.Function):
 
 
 def _wanted(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """(1 - s) z(y) + s mean(z): [N, V], [N] -> [N]."""
+    """(1 - s) z(y) + s mean(z), of logits or of their logarithmic softmax: [N, V], [N] -> [N]."""
     wanted = logits[torch.arange(len(labels), device=labels.device), labels] * (1 - smoothing)
     return wanted + logits.mean(-1) * smoothing if smoothing else wanted
 

@@ -87,7 +87,7 @@ class SelfAttnModel(SelfAttnBaseModel):
         if encoder_outputs is None:
             encoded: BaseModelOutput = self.encoder(
                 input_ids=input_ids, attention_mask=attention_mask, inputs_embeds=inputs_embeds,
-                syntax_heads=syntax_heads, syntax_nodes=syntax_nodes, **kwargs,
+                syntax_heads=syntax_heads, syntax_nodes=syntax_nodes, return_dict=True, **kwargs,
             )  # fmt: skip
         else:
             encoded = (
@@ -101,6 +101,7 @@ class SelfAttnModel(SelfAttnBaseModel):
             past_key_values=past_key_values,
             inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
+            return_dict=True,
             **kwargs,
         )
         return Seq2SeqModelOutput(

@@ -1,11 +1,12 @@
 """Chapter 8 of 8, in the engine room: one product, many times. Before: stacks.py. Next: decoding.py.
 
 While a text is written, the same weights meet a handful of rows again and again. How long that takes depends on the
-order in which the weights lie in memory, so they are laid out anew, once, for as many rows as there will be.
+order in which the weights lie in memory, and on how many bits they have.
 """
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,29 @@ from torch import Tensor, nn
 # Uses of a weight after which it has paid to lay it out anew.
 MANY_USES = 16
 PACKED_FORMATS = (torch.float32, torch.bfloat16)
+LARGEST_INT8 = 127
+
+
+class Int8Linear(nn.Module):
+    """A linear layer for inference: weights are rounded to 8 bits, with a scale for each output.
+
+    So is what it reads, with a scale for each row, so that whole numbers are multiplied. No gradient passes.
+    """
+
+    weight: Tensor
+    scale: Tensor
+
+    def __init__(self, layer: nn.Linear) -> None:
+        super().__init__()
+        weight, scale = to_int8(layer.weight.detach())
+        self.register_buffer("weight", weight)  # [out, in]
+        self.register_buffer("scale", scale[:, 0])
+        self.bias = None if layer.bias is None else nn.Parameter(layer.bias.detach(), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[.., in] -> [.., out]."""
+        rows = _whole_numbers(x.reshape(-1, x.shape[-1]), (self.weight, self.scale), self.bias)
+        return rows.view(*x.shape[:-1], rows.shape[-1])
 
 
 class Product:
@@ -21,20 +45,21 @@ class Product:
     Weights are copied: a product serves while they do not change.
 
     Args:
-        layers: with a bias all of them or none.
+        layers: all of one kind, with a bias all of them or none.
         rows: of x.
         uses: how often it will be computed; where it does not pay, nothing is laid out anew.
     """
 
-    def __init__(self, layers: Sequence[nn.Linear], rows: int, uses: int) -> None:
-        one, weight, bias = len(layers) == 1, layers[0].weight, layers[0].bias
-        weight = weight if one else torch.cat(tuple(layer.weight for layer in layers))
-        self.bias = bias if one or bias is None else torch.cat(tuple(layer.bias for layer in layers))
-        self.weight: Tensor = weight
-        self.compute: Callable[[Tensor, Tensor, Tensor | None], Tensor] = nn.functional.linear
-        if weight.device.type != "cpu" or weight.dtype not in PACKED_FORMATS or uses < MANY_USES:
+    def __init__(self, layers: Sequence[Any], rows: int, uses: int) -> None:
+        weight, bias = _side_by_side(layers, "weight"), layers[0].bias
+        self.bias: Tensor | None = None if bias is None else _side_by_side(layers, "bias")
+        self.weight: Any = weight
+        self.compute: Callable[[Tensor, Any, Tensor | None], Tensor] = nn.functional.linear
+        if isinstance(layers[0], Int8Linear):
+            self.weight, self.compute = (weight, _side_by_side(layers, "scale")), _whole_numbers
+        elif weight.device.type != "cpu" or weight.dtype not in PACKED_FORMATS or uses < MANY_USES:
             return
-        if rows == 1:
+        elif rows == 1:
             # A single row waits for memory: a wide weight is read on end when it lies inputs first.
             if weight.shape[0] > weight.shape[1]:
                 self.weight, self.compute = weight.T.contiguous(), _inputs_first
@@ -50,7 +75,7 @@ def with_products(module: nn.Module, rows: int, uses: int) -> nn.Module:
     """A module that computes as the one given, its own linear layers by products; the one given stays as it is."""
     twin = copy.copy(module)
     for name, part in module.named_children():
-        if isinstance(part, nn.Linear):
+        if isinstance(part, nn.Linear | Int8Linear):
             vars(twin)[name] = Product([part], rows, uses)
     return twin
 
@@ -60,6 +85,17 @@ def can_pack() -> bool:
     return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
+def to_int8(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows of numbers as whole numbers of 8 bits, and the scale of each: [N, D] -> [N, D], [N, 1]."""
+    scale = x.abs().amax(-1, keepdim=True).clamp(min=torch.finfo(x.dtype).tiny) / LARGEST_INT8
+    return torch.round(x / scale).to(torch.int8), scale
+
+
+def _side_by_side(layers: Sequence[Any], name: str) -> Tensor:
+    parts = tuple(getattr(layer, name) for layer in layers)
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
 def _inputs_first(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return x @ weight if bias is None else torch.addmm(bias, x, weight)
 
@@ -67,3 +103,10 @@ def _inputs_first(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def _packed(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     product: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
     return product
+
+
+def _whole_numbers(x: Tensor, weight: tuple[Tensor, Tensor], bias: Tensor | None) -> Tensor:
+    numbers, scale = weight
+    rows, scale_of_rows = to_int8(x)
+    product = torch._int_mm(rows, numbers.T).to(x.dtype).mul_(scale_of_rows)
+    return product.mul_(scale) if bias is None else torch.addcmul(bias, product, scale)

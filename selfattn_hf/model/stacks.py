@@ -18,6 +18,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .attend import Attend
 from .configuration_selfattn import SelfAttnConfig
 from .contracts import Places
+from .dropout import Dropout
 from .layers import MIXERS, DecoderLayer, EncoderLayer, make_cache, make_norm
 from .loss import IGNORED
 from .masking import check_padding, cross_mask, looks, pack
@@ -44,7 +45,7 @@ class Stack(SelfAttnPreTrainedModel):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.position = make_position(config.positions_of(self.side), config, causal)
         self.embedding_norm = make_norm(config) if config.embedding_norm else None
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         own = self.mixers[:1] if config.share_layers else self.mixers
         self.layers = nn.ModuleList([layer(config, mixer) for mixer in own])
         self.norm = make_norm(config) if config.norm == "pre" else None

@@ -301,4 +301,4 @@ def all_as_in_the_files(model, folder):
 @torch.no_grad()
 def logits_of(model):
     model = plant_trees(model).eval()
-    return model(input_ids=IDS, attention_mask=IDS.ne(0), decoder_input_ids=IDS[:, :3]).logits
+    return model(input_ids=IDS, attention_mask=IDS.ne(0), decoder_input_ids=IDS[:, :3], return_dict=True).logits

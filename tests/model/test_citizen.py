@@ -278,3 +278,18 @@ def test_an_open_future_generates_without_cache_and_refuses_one(make_model, batc
     assert model.generate(source, max_new_tokens=3).shape[1] <= 4
     with pytest.raises(ValueError, match="future_mask"):
         model(input_ids=source, decoder_input_ids=source, past_key_values=make_cache(model.config))
+
+
+@pytest.mark.parametrize("use", ["forward", "labels", "generate"])
+def test_a_config_that_asks_for_tuples_gets_them(use, make_model, batch, pad):
+    model = make_model(return_dict=False)
+    source, mask = pad(batch["source"])
+    target, _ = pad(batch["target"])
+    if use == "generate":
+        wanted = make_model().generate(source, attention_mask=mask, max_new_tokens=4)
+        assert torch.equal(model.generate(source, attention_mask=mask, max_new_tokens=4), wanted)
+        return
+    given = {"input_ids": source, "attention_mask": mask, {"forward": "decoder_input_ids"}.get(use, use): target}
+    found = model(**given)
+    assert isinstance(found, tuple)
+    torch.testing.assert_close(found[0], model(**given, return_dict=True)[0])

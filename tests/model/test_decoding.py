@@ -5,6 +5,7 @@ from typing import get_args
 import pytest
 import torch
 from torch import nn
+from transformers.modeling_outputs import BaseModelOutput
 
 from selfattn_hf.model.decoding import SOME_TOKENS, DecodingState
 from selfattn_hf.model.generation import SelfAttnGenerator
@@ -194,3 +195,16 @@ def test_a_table_of_places_ends_with_the_sentence_of_ever(make_model):
     model = make_model(position_encoding="learned", max_position_embeddings=8)
     with pytest.raises(ValueError, match="position_encoding='learned' knows 8 places"):
         model.generate(torch.randint(3, 40, (2, 5)), max_new_tokens=12, min_new_tokens=12, num_beams=2)
+
+
+def test_under_autocast_it_computes_in_the_format_of_the_weights(make_model, source):
+    model = make_model()
+    states = model.get_encoder()(source["input_ids"], attention_mask=source["attention_mask"]).last_hidden_state
+
+    def written():
+        return model.generate(encoder_outputs=BaseModelOutput(states), attention_mask=source["attention_mask"],
+                              max_new_tokens=20, num_beams=3)  # fmt: skip
+
+    wanted = written()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(written(), wanted)

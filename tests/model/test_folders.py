@@ -157,3 +157,15 @@ def test_a_saved_way_of_writing_that_cannot_be_read_is_named(content, named, mak
 def test_a_plan_for_devices_that_is_none_is_refused(make_config):
     with pytest.raises(ValueError, match=r"base_model_ep_plan is a dictionary.*got \[17\]"):
         make_config(base_model_ep_plan=[17])
+    with pytest.raises(ValueError, match=r"base_model_fsdp_plan is a dictionary.*got True"):
+        make_config(base_model_fsdp_plan=True)
+    with pytest.raises(ValueError, match="num_labels is a whole number from 1 .*got None"):
+        make_config(num_labels=None)
+
+
+@pytest.mark.parametrize("name", ["attn_implementation", "_attn_implementation", "_attn_implementation_internal"])
+@pytest.mark.parametrize("asked", ["someone/kernels", [], "x" * 500])
+def test_a_file_does_not_choose_attention_whose_code_is_fetched(name, asked, make_config):
+    with pytest.raises(ValueError, match=f"^{name} in a file is one of eager, sdpa") as caught:
+        SelfAttnConfig.from_dict({**make_config().to_dict(), name: asked})
+    assert len(str(caught.value)) < 400

@@ -103,7 +103,7 @@ def test_peers_that_are_not_installed_are_left_out_by_name(measure, monkeypatch)
     code, result, out, _ = measure("generate", "--rows", 1, "--beams", 1)
     assert code == 0
     assert {"x-transformers", "CTranslate2"} <= set(result["left_out"])
-    assert {row["side"] for row in result["rows"]} == {"selfattn", "Marian", "BART", "T5"}
+    assert {row["side"] for row in result["rows"]} == {"selfattn", "selfattn int8", "Marian", "BART", "T5"}
     assert "Left out: x-transformers" in out
 
 
