@@ -24,6 +24,7 @@ FLOORS = {
     "trees": 0,
     "masking": 0,
     "loss": 1,
+    "toeplitz": 0,
     "attend": 1,
     "dropout": 1,
     "products": 0,

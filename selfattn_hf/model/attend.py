@@ -1,4 +1,4 @@
-"""Chapter 3 of 8, its first part: one lookup. Before: contracts.py. Next: attention.py.
+"""Chapter 3 of 8, its first part: one lookup. Before: toeplitz.py. Next: attention.py.
 
 Queries are compared with keys, the affinities become weights, the weights mix the values. Whoever looks something up,
 in its own words, in its neighbours or in the source, does it here.
@@ -11,11 +11,14 @@ from torch import Tensor, nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from .masking import is_traced
+from .toeplitz import attend_along_diagonals
 
 # Attention implementations that add a position bias to the affinities; others would lose it without a word.
 READS_BIAS = ("eager", "sdpa", "flex_attention")
 # Pairs of a query and a key up to which it is faster on a CPU, in half precision, to write the lookup out.
 WRITTEN_OUT = 512 * 512
+# Tokens of a row from which on a bias of distances is faster without its table.
+ALONG_DIAGONALS = 512
 
 
 def eager_attention(
@@ -65,7 +68,14 @@ class Attend(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, mask: Any, bias: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """[B, H, Q, d], [B, H, K, d], [B, H, K, d] -> [B, Q, D] and the weights [B, H, Q, K] where there are any."""
+        """[B, H, Q, d], [B, H, K, d], [B, H, K, d] -> [B, Q, D] and the weights [B, H, Q, K] where there are any.
+
+        The bias is [B or 1, H, Q, K]; where `takes_diagonals` says so, it may be [H, 2T - 1] instead.
+        """
+        if bias is not None and bias.ndim == 2:
+            diagonals = bias.to(query.dtype)
+            context = attend_along_diagonals(query, key, value, diagonals, self.scaling, self.is_causal)
+            return context.transpose(1, 2).flatten(2), None
         implementation = self.config._attn_implementation
         if bias is not None:
             if implementation not in READS_BIAS:
@@ -97,6 +107,19 @@ class Attend(nn.Module):
             if mask.device.type != "cpu" or is_traced() or bool(blind.any()):
                 context = context.masked_fill(blind.transpose(1, 2)[..., None], 0)  # [B, Q, H, d], [B, Q, 1, 1]
         return context.flatten(2), weights
+
+    def takes_diagonals(self, query: Tensor, key: Tensor, mask: Any) -> bool:
+        """Whether a bias that depends on the distance alone is better given as the values of its diagonals.
+
+        So it is for long rows [B, H, T, d] on a CPU, where sdpa would need a table of T x T for each head. Padding,
+        dropout and a graph that is traced need that table, and in half precision rows of this length are rare there.
+        The gradient is made by many small products, in which several threads wait for each other most of the time.
+        """
+        is_asked = self.config._attn_implementation == "sdpa" and mask is None and not (self.training and self.dropout)
+        is_long = query.shape[2] == key.shape[2] >= ALONG_DIAGONALS
+        is_exact = query.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
+        is_quick = query.device.type == "cpu" and (torch.get_num_threads() == 1 or not torch.is_grad_enabled())
+        return is_asked and is_long and is_exact and is_quick and not is_traced()
 
     def _written_out(
         self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any

@@ -60,7 +60,10 @@ class SelfAttentionMixer(TokenMixer):
         query, key = position.rotate(query, places), position.rotate(key, places)
         if cache is not None:
             key, value = cache.update(key, value, layer_idx)
-        context, _ = self.attend(query, key, value, mask, position.bias(query, key, places))
+        bias = position.diagonals(places) if self.attend.takes_diagonals(query, key, mask) else None
+        if bias is None:
+            bias = position.bias(query, key, places)
+        context, _ = self.attend(query, key, value, mask, bias)
         return self.out_proj(places.take_back(context))
 
 

@@ -71,6 +71,14 @@ class Places:
             keys = nn.functional.pad(keys, (0, visible - keys.shape[1]))
         return cls(queries, keys, shape, packed)
 
+    def are_plain(self) -> bool:
+        """Whether all rows are alike, each token stands one behind the last, and all are visible; looks at values."""
+        return (
+            len(self.queries) == 1
+            and torch.equal(self.queries, self.keys)
+            and bool((self.queries[:, 1:] - self.queries[:, :-1] == 1).all())
+        )
+
     def lay_out(self, x: Tensor) -> Tensor:
         """[1, N, ...] -> [B, Q, ...], zeros at padding; unpacked tokens stay as they are."""
         if self.packed is None:
@@ -121,6 +129,14 @@ class PositionalEncoding(nn.Module):
 
     def bias(self, queries: Tensor, keys: Tensor, places: Places) -> Tensor | None:
         """Add to affinities, after the cache: [B, H, Q, d], [B, H, K, d] -> [B or 1, H, Q, K] or None."""
+        return None
+
+    def diagonals(self, places: Places) -> Tensor | None:
+        """The same bias where it depends on j - i alone and T places are plain ones, else None.
+
+        Returns:
+            [H, 2T - 1] for the distances j - i from -(T - 1) to T - 1; places on a CPU are looked at.
+        """
         return None
 
 

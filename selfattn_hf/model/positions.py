@@ -64,6 +64,12 @@ class CombinedPositions(PositionalEncoding):
         given = [bias for bias in biases if bias is not None]
         return sum(given[1:], given[0]) if given else None
 
+    def diagonals(self, places: Places) -> Tensor | None:
+        """Plain places of T tokens -> [H, 2T - 1] where all that is added depends on the distance alone, else None."""
+        adding = [part for part in self._encodings() if type(part).bias is not PositionalEncoding.bias]
+        given = [values for part in adding if (values := part.diagonals(places)) is not None]
+        return sum(given[1:], given[0]) if given and len(given) == len(adding) else None
+
     def _encodings(self) -> list[PositionalEncoding]:
         return cast("list[PositionalEncoding]", list(self.parts))
 

@@ -96,7 +96,26 @@ class TransformerXLPositions(PositionalEncoding):
         return (pick(met, last - distance(places)) + content[:, :, None]) * queries.shape[-1] ** -0.5
 
 
-class T5Positions(PositionalEncoding):
+class DistancePositions(PositionalEncoding):
+    """What is added to an affinity depends on the distance j - i alone; a subclass says how."""
+
+    def by_distance(self, distances: Tensor) -> Tensor:
+        """Distances j - i, [B or 1, Q, K] -> [B or 1, H, Q, K]."""
+        raise TypeError("an encoding of distances says in by_distance what it adds")
+
+    def bias(self, queries: Tensor, keys: Tensor, places: Places) -> Tensor:
+        """Places -> [B or 1, H, Q, K]."""
+        return self.by_distance(distance(places))
+
+    def diagonals(self, places: Places) -> Tensor | None:
+        """Plain places of T tokens -> [H, 2T - 1]; others: None."""
+        if not places.are_plain():
+            return None
+        last = places.queries.shape[1] - 1
+        return self.by_distance(torch.arange(-last, last + 1, device=places.queries.device)[None, None])[0, :, 0]
+
+
+class T5Positions(DistancePositions):
     """Affinity q . k / sqrt(d) + b(h, bucket(j - i)): near distances have a bucket each, far ones share theirs.
 
     Raffel et al. (2020), https://arxiv.org/abs/1910.10683, section 2.1. One table for all layers, as there.
@@ -123,12 +142,12 @@ class T5Positions(PositionalEncoding):
         shared = exact + (ratio * (buckets - exact)).long()
         return offset + torch.where(far < exact, far, shared.clamp(max=buckets - 1))
 
-    def bias(self, queries: Tensor, keys: Tensor, places: Places) -> Tensor:
-        """Places -> [B or 1, H, Q, K]."""
-        return self.table(self.bucket(distance(places))).permute(0, 3, 1, 2)
+    def by_distance(self, distances: Tensor) -> Tensor:
+        """[B or 1, Q, K] -> [B or 1, H, Q, K]."""
+        return self.table(self.bucket(distances)).permute(0, 3, 1, 2)
 
 
-class AlibiPositions(PositionalEncoding):
+class AlibiPositions(DistancePositions):
     """Affinity q . k / sqrt(d) - m(h) abs(j - i), with a fixed slope m for each head. No parameters, no last place.
 
     Press et al. (2022), https://arxiv.org/abs/2108.12409; in an encoder the distance counts on both sides.
@@ -138,13 +157,13 @@ class AlibiPositions(PositionalEncoding):
         super().__init__(config, causal)
         self.slopes = alibi_slopes(config.num_attention_heads)
 
-    def bias(self, queries: Tensor, keys: Tensor, places: Places) -> Tensor:
-        """Places -> [B or 1, H, Q, K]."""
-        slopes = torch.tensor(self.slopes, device=queries.device, dtype=torch.float32)
-        return -slopes[:, None, None] * distance(places)[:, None].abs()
+    def by_distance(self, distances: Tensor) -> Tensor:
+        """[B or 1, Q, K] -> [B or 1, H, Q, K]."""
+        slopes = torch.tensor(self.slopes, device=distances.device, dtype=torch.float32)
+        return -slopes[:, None, None] * distances[:, None].abs()
 
 
-class KerplePositions(PositionalEncoding):
+class KerplePositions(DistancePositions):
     """Affinity q . k / sqrt(d) - a(h) log(1 + b(h) abs(j - i)), with a and b learned and above 0, for each head.
 
     Chi et al. (2022), https://arxiv.org/abs/2205.09921, the logarithmic kernel. No last place.
@@ -156,10 +175,10 @@ class KerplePositions(PositionalEncoding):
         self.log_scale = Learned(config.num_attention_heads, std=1.0)
         self.log_rate = Learned(config.num_attention_heads, std=1.0)
 
-    def bias(self, queries: Tensor, keys: Tensor, places: Places) -> Tensor:
-        """Places -> [B or 1, H, Q, K]."""
+    def by_distance(self, distances: Tensor) -> Tensor:
+        """[B or 1, Q, K] -> [B or 1, H, Q, K]."""
         scale, rate = self.log_scale().exp()[:, None, None], self.log_rate().exp()[:, None, None]
-        return -scale * torch.log1p(rate * distance(places)[:, None].abs())
+        return -scale * torch.log1p(rate * distances[:, None].abs())
 
 
 class FirePositions(PositionalEncoding):

@@ -211,7 +211,7 @@ def test_nothing_grows_with_the_square_of_the_length(make_config, name, causal):
 
 
 def test_what_grows_with_the_square_would_be_found(make_config):
-    pair = Pair(make_config, "t5", True, 8)
+    pair = Pair(make_config, "shaw", True, 8)
     assert largest_tensor(pair, pair.full, 512) >= 512**2
 
 
