@@ -102,6 +102,7 @@ class SelfAttnGenerator(SelfAttnPreTrainedModel):
             and not asks_more
             and how.prompt_lookup_num_tokens is None
             and given.get("decoder_attention_mask") is None
+            and not hasattr(vars(self).get("forward"), "_torchdynamo_orig_callable")  # compiled for another cache
             and DecodingState.serves(self.get_decoder(), self.get_output_embeddings())
         )
 

@@ -191,6 +191,14 @@ def test_what_it_does_not_serve_is_generated_as_ever(asked, make_model, source, 
     assert not made
 
 
+def test_a_forward_that_was_compiled_is_used(make_model, source, monkeypatch):
+    model = make_model()
+    wanted = model.generate(**source)
+    model.forward = torch.compile(model.forward, backend="eager")
+    monkeypatch.setattr(DecodingState, "answer", lambda *given: pytest.fail("what was compiled is not used"))
+    assert torch.equal(model.generate(**source), wanted)
+
+
 def test_a_table_of_places_ends_with_the_sentence_of_ever(make_model):
     model = make_model(position_encoding="learned", max_position_embeddings=8)
     with pytest.raises(ValueError, match="position_encoding='learned' knows 8 places"):
