@@ -115,11 +115,13 @@ class Attend(nn.Module):
         dropout and a graph that is traced need that table, and in half precision rows of this length are rare there.
         The gradient is made by many small products, in which several threads wait for each other most of the time.
         """
+        if is_traced():  # where threads are not asked for either
+            return False
         is_asked = self.config._attn_implementation == "sdpa" and mask is None and not (self.training and self.dropout)
         is_long = query.shape[2] == key.shape[2] >= ALONG_DIAGONALS
         is_exact = query.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled("cpu")
         is_quick = query.device.type == "cpu" and (torch.get_num_threads() == 1 or not torch.is_grad_enabled())
-        return is_asked and is_long and is_exact and is_quick and not is_traced()
+        return is_asked and is_long and is_exact and is_quick
 
     def _written_out(
         self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **kwargs: Any

@@ -106,18 +106,6 @@ class SelfAttnGenerator(SelfAttnPreTrainedModel):
             and DecodingState.serves(self.get_decoder(), self.get_output_embeddings())
         )
 
-    def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
-        """As transformers; a `DecodingState` needs no more than the new ids, and the source once."""
-        state = kwargs.get("past_key_values")
-        if not isinstance(state, DecodingState):
-            return super().prepare_inputs_for_generation(input_ids, **kwargs)
-        return {
-            "decoder_input_ids": input_ids[:, state.length :],
-            "past_key_values": state,
-            "encoder_outputs": kwargs["encoder_outputs"],
-            "attention_mask": kwargs.get("attention_mask"),
-        }
-
 
 def check_generation(how: dict[str, Any], config: SelfAttnConfig) -> None:
     """Refuse a saved way of writing that is none, or has no end; transformers passes over fields that there are not.

@@ -4,7 +4,7 @@ The base model joins the two stacks; a head makes something of their states. Eac
 other.
 """
 
-from typing import Unpack
+from typing import Any, Unpack
 
 from torch import LongTensor, Tensor, nn
 from transformers import GenerationMixin
@@ -145,6 +145,18 @@ class SelfAttnForConditionalGeneration(SelfAttnGenerator, GenerationMixin):
         shifted = labels.new_full(labels.shape, start)
         shifted[:, 1:] = labels[:, :-1]
         return shifted.masked_fill(shifted == IGNORED, pad)
+
+    def prepare_inputs_for_generation(self, input_ids: Tensor, **kwargs: Any) -> dict[str, Any]:
+        """As transformers; a `DecodingState` needs no more than the new ids, and the source once."""
+        state = kwargs.get("past_key_values")
+        if not isinstance(state, DecodingState):
+            return super().prepare_inputs_for_generation(input_ids, **kwargs)
+        return {
+            "decoder_input_ids": input_ids[:, state.length :],
+            "past_key_values": state,
+            "encoder_outputs": kwargs["encoder_outputs"],
+            "attention_mask": kwargs.get("attention_mask"),
+        }
 
     @can_return_tuple
     def forward(
