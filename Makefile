@@ -16,8 +16,8 @@ demo: setup  ## train on a small data set, answer, save, and load back by AutoMo
 	@"$(VENV)/bin/python" scripts/show_answer.py $(RUN)
 	@"$(VENV)/bin/python" scripts/show_answer.py $(RUN) --without_package
 
-test: setup  ## all tests
-	@"$(VENV)/bin/python" -m pytest
+test: setup  ## all tests, on up to four cores
+	@"$(VENV)/bin/python" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 check: setup  ## lint, format and types
 	@"$(VENV)/bin/python" -m ruff check .
