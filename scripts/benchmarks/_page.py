@@ -64,7 +64,9 @@ def section(result: Mapping[str, Any], picture: str | None) -> str:
         if value is not None
     )
     name = result["benchmark"]
-    parts = [f"## {TITLES[name]}", f"`scripts/benchmark.py {name} {settings}`", where(result)]
+    kinds = dict.fromkeys(row["workload"] for row in result["rows"] if "workload" in row)
+    what = [TITLES[name], *filter(None, [result["settings"].get("dtype"), " ".join(kinds)])]
+    parts = [f"## {', '.join(what)}", f"`scripts/benchmark.py {name} {settings}`", where(result)]
     parts += [] if picture is None else [f"![{TITLES[name]}]({picture})"]
     return "\n\n".join([*parts, *tables(result)])
 

@@ -69,7 +69,12 @@ def lines(lengths: Sequence[int], layers: Mapping[str, Mapping[str, Any]]) -> st
         x = left + wide * (math.log(length) - first) / ((last - first) or 1)
         return x, top + high * (1 - (math.log(value) - low) / ((high_value - low) or 1))
 
-    parts = [text(8, 14, "ms, forward and backward, over the length of rows", bold=True)]
+    parts = [text(8, 14, "ms, forward and backward, over the length of rows; both in logarithms", bold=True)]
+    for tick in (digit * 10**power for power in range(7) for digit in (1, 2, 5)):
+        if low <= math.log(tick) <= high_value:
+            _, y = place(lengths[0], tick)
+            parts.append(f'<line x1="{left}" y1="{y:.1f}" x2="{left + wide}" y2="{y:.1f}" stroke="#DDDDDD"/>')
+            parts.append(text(left - 8, y + 4, f"{tick:,}", anchor="end"))
     for length in lengths:
         x, _ = place(length, math.exp(low))
         parts.append(f'<line x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{top + high}" stroke="#DDDDDD"/>')
