@@ -4,7 +4,6 @@ transformers' `generate` writes with every model that has a head over the vocabu
 decoders remember.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from transformers.utils import cached_file
 from .configuration_selfattn import SelfAttnConfig
 from .decoding import DecodingState
 from .fields import near, refuse_unless
-from .folders import WeightsError
+from .folders import WeightsError, read_json
 from .layers import DecoderCache, make_cache
 from .pretrained import SelfAttnPreTrainedModel
 
@@ -140,10 +139,7 @@ def check_generation(how: dict[str, Any], config: SelfAttnConfig) -> None:
 def _saved_generation(folder_or_id: str | Path, revision: str | None) -> dict[str, Any]:
     """What is saved of the way of writing; a file that cannot be read is refused, which transformers takes for none."""
     path = cached_file(str(folder_or_id), _FILE, _raise_exceptions_for_missing_entries=False, revision=revision)
-    try:
-        content = {} if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON ({error!s:.200}). Download or save it again.") from error
+    content = {} if path is None else read_json(Path(path))
     if not isinstance(content, dict):
         raise ValueError(f"{path} must be a dictionary. Download or save it again.")
     return content
