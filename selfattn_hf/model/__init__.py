@@ -12,6 +12,7 @@ from .encoder_heads import (
 from .fields import near
 from .layers import make_cache
 from .modeling_selfattn import MODELS, SelfAttnForConditionalGeneration, SelfAttnModel
+from .positions import join_position
 from .products import Int8Linear
 from .trees import Tree
 
@@ -29,6 +30,7 @@ __all__ = [
     "SelfAttnForTokenClassification",
     "SelfAttnModel",
     "Tree",
+    "join_position",
     "make_cache",
     "near",
 ]

@@ -21,6 +21,7 @@ from .positions_affinity import (
     TreeRelativePositions,
 )
 from .positions_embed import LearnedPositions, SinusoidalPositions, TreeDepthPositions, TreePathPositions
+from .switches import AffinityPosition, EmbeddingPosition, Position, TreePosition
 
 POSITIONS: dict[str, type[PositionalEncoding]] = {
     "none": PositionalEncoding,
@@ -79,3 +80,38 @@ def make_position(names: Sequence[str], config: Any, causal: bool) -> Positional
     if len(names) > 1:
         return CombinedPositions(config, causal, names)
     return POSITIONS[names[0] if names else "none"](config, causal)
+
+
+def join_position(name: str, encoding: type[PositionalEncoding], *, reads_trees: bool = False) -> None:
+    """Let a word of `position_encoding` stand for a class of the caller's, in this process.
+
+    The doors that the class opens say which mixers it goes with. Nothing of it is saved with a model: where the folder
+    is opened again, the word has to be joined first.
+
+    Args:
+        name: the word; one that stands for this class already stays.
+        encoding: built as `encoding(config, causal)`, and again for each side.
+        reads_trees: whether it reads `places.tree`, which an encoder alone has.
+
+    Raises:
+        ValueError: if it is no encoding, opens no door, or the word stands for another class.
+    """
+    if not (isinstance(encoding, type) and issubclass(encoding, PositionalEncoding)):
+        raise ValueError(f"{name} must be a subclass of PositionalEncoding, got {encoding!r:.80}.")
+    if name in POSITIONS:
+        if POSITIONS[name] is not encoding:
+            raise ValueError(f"position_encoding={name!r} is {POSITIONS[name].__name__} already. Choose another word.")
+        return
+    opened = [door for door in ("embed", "rotate", "bias") if getattr(encoding, door) is not _CLOSED[door]]
+    if not opened:
+        raise ValueError(
+            f"{encoding.__name__} opens none of the three doors, so it would do nothing. Write embed, rotate or bias."
+        )
+    POSITIONS[name] = encoding
+    # The annotations of the config hold these very groups, and its checks read them whenever a value is set.
+    groups: list[Any] = [Position, AffinityPosition if opened != ["embed"] else EmbeddingPosition]
+    for group in [*groups, TreePosition] if reads_trees else groups:
+        group.__args__ = (*group.__args__, name)
+
+
+_CLOSED = {door: getattr(PositionalEncoding, door) for door in ("embed", "rotate", "bias")}
