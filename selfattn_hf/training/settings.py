@@ -144,11 +144,11 @@ def read_settings(path: str | Path | None, overrides: Mapping[str, str | bool] |
     values: dict[str, Any] = {}
     for name, value in (read_yaml(path) if path is not None else {}).items():
         try:
-            values[name] = check_value(name, value, _annotation(name))
+            values[name] = check_value(name, value, annotation_of(name))
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
     for name, word in (overrides or {}).items():
-        values[name] = read_typed(name, word, _annotation(name))
+        values[name] = read_typed(name, word, annotation_of(name))
     values.setdefault("output_dir", None)
     if values["output_dir"] is None:
         if path is None:
@@ -269,7 +269,12 @@ def build_config(model: Mapping[str, Any], **from_tokenizer: Any) -> SelfAttnCon
         raise ValueError(one_line(str(error))) from error
 
 
-def _annotation(name: str) -> Any:
+def annotation_of(name: str) -> Any:
+    """What the setting takes.
+
+    Raises:
+        ValueError: for a name that no setting has, with the nearest one, or that no run takes, with what to do instead.
+    """
     for types in _GROUPS.values():
         if name in types:
             return types[name]
