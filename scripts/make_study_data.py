@@ -8,7 +8,7 @@ up to 12 letters, `lengths.jsonl` has up to 48 and no row of the training.
 reach: a subject and its verb with a growing clause between them, and the form of the verb that `?` stands for:
 `the dogs near a cat ? .` -> `are`. To answer, `?` must be brought together with its own subject. Beside it stands a
 sentence whose subject has the other number, so that no majority tells; which of both comes first is drawn, and words
-that say nothing stand around them, so that no edge tells either. Training rows have clauses of 1 to 16 words;
+that say nothing stand around them, so that no edge tells either. Training rows have clauses of 1 to 12 words;
 `distance_N.jsonl` has N.
 
 The same seed gives the same files. Standard library only.
@@ -28,16 +28,16 @@ TESTED = (4, 8, 12, 14, 16, 18, 20, 24, 30, 36, 48)
 ROWS_OF_A_LENGTH, TEST_ROWS_OF_A_LENGTH = 1000, 100
 FEWEST_LETTERS = 3  # of shorter ones there are too few
 
-CLAUSE_TO = 16
-DISTANCES = (1, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 32)
-ROWS_OF_A_DISTANCE, TEST_ROWS_OF_A_DISTANCE = 750, 200
+CLAUSE_TO = 12
+DISTANCES = (1, 2, 4, 6, 7, 8, 9, 10, 12, 16, 20, 24)
+ROWS_OF_A_DISTANCE, TEST_ROWS_OF_A_DISTANCE = 1000, 200
 NOUNS = ("dog", "cat", "bird", "girl", "boy", "farmer", "doctor", "horse", "pilot", "king", "friend", "guest")
 PLACES = ("near", "behind", "with", "under", "above", "beside")
 DEEDS = ("saw", "liked", "followed", "heard")
 ADVERBS = ("really", "always", "often", "never", "quite", "rather", "still", "just")
 CHATTER = ("well", "yes", "so", "then", "now", "oh", "indeed", "maybe")
 SLEPT = ("slept", "waited", "smiled", "left")
-EDGE, BETWEEN = (5, 9), (10, 14)  # words that say nothing: fewest and most
+EDGE, BETWEEN = (5, 8), (10, 12)  # words that say nothing: fewest and most
 
 
 def letters(
