@@ -120,7 +120,7 @@ def leak_test(model: Any, pair: Pair, dimensions: int | None = None) -> LeakTest
     gradients = state_gradients(model, pair, "decoder", dimensions)[-1]
     future = gradients.triu(1)
     leaks = [(t, s) for t, s in future.nonzero().tolist()]
-    theory = reachable(stack.config, "decoder", len(gradients))[-1].triu(1).to(future.device)
+    theory = reachable(stack.config, "decoder", len(gradients))[-1].triu(1)
     return LeakTest(
         mixers=list(stack.mixers),
         tokens=pair.target_tokens,

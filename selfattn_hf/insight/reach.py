@@ -152,7 +152,7 @@ def state_gradients(model: Any, pair: Pair, side: str, dimensions: int | None = 
             chosen = state[rows, some[:, 0], some[:, 1]].sum()
             (gradient,) = torch.autograd.grad(chosen, embeds, retain_graph=True)
             total[depth].index_add_(0, some[:, 0], gradient.abs().mean(-1))
-    return total / wanted
+    return (total / wanted).cpu()
 
 
 def tokens_of(pair: Pair, side: str) -> list[str]:

@@ -107,7 +107,7 @@ def time_per_step(
     Args:
         model: any model of ours; where it lives, there it is timed.
         lengths: two or more lengths T.
-        repeats: timed steps at each length, after one that is not timed.
+        repeats: timed steps at each length, after one that does not count.
         side: "encoder" or "decoder".
         rows: rows of a batch.
 
@@ -125,7 +125,9 @@ def time_per_step(
     if known is not None and lengths[-1] + stack.config.position_shift > known:
         raise ValueError(f"the {side} knows {known} places, got a length of {lengths[-1]}. Ask for shorter rows.")
     twin = copy.deepcopy(stack).train()
-    all_seconds = [_seconds(twin, model, length, rows, repeats) for length in lengths]
+    # Round by round over all lengths, so that a busy moment of the machine is not one length's alone.
+    rounds = [[_seconds(twin, model, length, rows) for length in lengths] for _ in range(repeats + 1)]
+    all_seconds = [list(times) for times in zip(*rounds[1:], strict=True)]
     seconds = [statistics.median(times) for times in all_seconds]
     return StepTimes(
         side=side,
@@ -167,7 +169,7 @@ def _at_once(layer: Wiring, ready: list[int]) -> list[int]:
     return list((seen + 1).tolist())
 
 
-def _seconds(stack: Any, model: Any, length: int, rows: int, repeats: int) -> list[float]:
+def _seconds(stack: Any, model: Any, length: int, rows: int) -> float:
     ids = torch.arange(length).remainder(stack.config.vocab_size).expand(rows, -1).to(model.device)
     given: dict[str, Any] = {}
     if stack.side == "decoder":
@@ -178,15 +180,13 @@ def _seconds(stack: Any, model: Any, length: int, rows: int, repeats: int) -> li
     elif stack.config.reads_trees:
         chain = [max(place - 1, 0) for place in range(length)]
         given["syntax_heads"] = row(model, chain).expand(rows, -1)
-    times = []
-    for _ in range(repeats + 1):
-        _wait(model)
-        start = time.perf_counter()
-        _step(stack(ids, **given).last_hidden_state)
-        _wait(model)
-        times.append(time.perf_counter() - start)
-        stack.zero_grad(set_to_none=True)
-    return times[1:]
+    _wait(model)
+    start = time.perf_counter()
+    _step(stack(ids, **given).last_hidden_state)
+    _wait(model)
+    taken = time.perf_counter() - start
+    stack.zero_grad(set_to_none=True)
+    return taken
 
 
 def _step(states: Tensor) -> None:
