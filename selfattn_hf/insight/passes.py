@@ -121,8 +121,3 @@ def states_heard(stack: Any) -> Iterator[list[Tensor]]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def embedded(stack: Any, ids: Tensor) -> Tensor:
-    """What `inputs_embeds` takes for ids: rows of the table, not yet scaled; [B, T] -> [B, T, D]."""
-    return stack.embed_tokens(ids)

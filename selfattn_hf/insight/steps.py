@@ -143,7 +143,7 @@ def time_per_step(
 
 
 def fitted_exponent(lengths: Sequence[int], values: Sequence[float]) -> float:
-    """B of values = a T^b, by least squares of the logarithms."""
+    """The b of values = a T^b, by least squares of the logarithms."""
     slope, _ = statistics.linear_regression([math.log(n) for n in lengths], [math.log(v) for v in values])
     return slope
 
