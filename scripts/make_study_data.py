@@ -6,7 +6,7 @@ copy, reverse: a row of letters, and the same row, or backwards. Equally many ro
 up to 12 letters, `lengths.jsonl` has up to 48 and no row of the training.
 
 reach: a subject and its verb with a growing clause between them, and the form of the verb that `?` stands for:
-`the dogs near a cat ? .` -> `are`. To answer, `?` must be brought together with its own subject. Beside it stands a
+`the girls near a cat ? .` -> `are`. To answer, `?` must be brought together with its own subject. Beside it stands a
 sentence whose subject has the other number, so that no majority tells; which of both comes first is drawn, and words
 that say nothing stand around them, so that no edge tells either. Training rows have clauses of 1 to 12 words;
 `distance_N.jsonl` has N.
@@ -31,7 +31,8 @@ FEWEST_LETTERS = 3  # of shorter ones there are too few
 CLAUSE_TO = 12
 DISTANCES = (1, 2, 4, 6, 7, 8, 9, 10, 12, 16, 20, 24)
 ROWS_OF_A_DISTANCE, TEST_ROWS_OF_A_DISTANCE = 1000, 200
-NOUNS = ("dog", "cat", "bird", "girl", "boy", "farmer", "doctor", "horse", "pilot", "king", "friend", "guest")
+SUBJECTS = ("girl", "boy", "farmer", "doctor", "pilot", "king", "friend", "guest")
+OTHERS = ("dog", "cat", "bird", "horse", "tree", "house", "river", "garden")
 PLACES = ("near", "behind", "with", "under", "above", "beside")
 DEEDS = ("saw", "liked", "followed", "heard")
 ADVERBS = ("really", "always", "often", "never", "quite", "rather", "still", "just")
@@ -59,7 +60,7 @@ def clause(length: int, draw: random.Random) -> list[str]:
     """Exactly so many words about other nouns of both numbers."""
     words: list[str] = []
     while len(words) < length:
-        few, many = draw.choice(NOUNS), f"{draw.choice(NOUNS)}s"
+        few, many = draw.choice(OTHERS), f"{draw.choice(OTHERS)}s"
         part = draw.choice([
             [draw.choice(ADVERBS)],
             [draw.choice(PLACES), many],
@@ -75,8 +76,8 @@ def clause(length: int, draw: random.Random) -> list[str]:
 def agreement(distance: int, draw: random.Random) -> dict[str, str]:
     """A row in which `distance` words stand between the subject and its verb."""
     is_many = draw.random() < 0.5
-    asked = ["the", draw.choice(NOUNS) + "s" * is_many, *clause(distance, draw), "?", "."]
-    other = ["the", draw.choice(NOUNS) + "s" * (not is_many), *clause(draw.randint(1, CLAUSE_TO), draw)]
+    asked = ["the", draw.choice(SUBJECTS) + "s" * is_many, *clause(distance, draw), "?", "."]
+    other = ["the", draw.choice(SUBJECTS) + "s" * (not is_many), *clause(draw.randint(1, CLAUSE_TO), draw)]
     other += [draw.choice(SLEPT), "."]
     first, second = (asked, other) if draw.random() < 0.5 else (other, asked)
     edge, between, end = (draw.choices(CHATTER, k=draw.randint(*span)) for span in (EDGE, BETWEEN, EDGE))

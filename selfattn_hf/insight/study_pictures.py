@@ -79,8 +79,8 @@ def length_curve(results: Mapping[str, Any]) -> "Figure":
         if results["trained_to"] is not None:
             axes.axvline(results["trained_to"], color=_INK, linewidth=1, linestyle=(0, (1, 2)))
             axes.annotate(
-                f"trained to {results['trained_to']:g}", (results["trained_to"], 1), xytext=(4, 10), va="top",
-                fontsize=8, color=_INK, xycoords=("data", "axes fraction"), textcoords="offset points",
+                f"trained to {results['trained_to']:g}", (results["trained_to"], 1), xytext=(0, 2), va="bottom",
+                ha="center", fontsize=8, color=_INK, xycoords=("data", "axes fraction"), textcoords="offset points",
             )  # fmt: skip
     handles, labels = panels[0].get_legend_handles_labels()
     beside = {"loc": "outside right center", "frameon": False, "fontsize": 9, "handlelength": 3.2}
@@ -109,8 +109,7 @@ def cells_picture(results: Mapping[str, Any]) -> "Figure":
                           ha="center", fontsize=8)  # fmt: skip
         title = TITLES.get(metric, metric)
         _frame(axes, title if metric == "tokens_per_second" or len(tests) == 1 else f"{test}: {title}", "")
-        axes.set_xlim(left=0)
-        axes.margins(x=0.15)
+        axes.set_xlim(0, 1.15 * max((one[f"{metric}_max"] or 0.0 for one in by_cell.values()), default=0.0) or 1.0)
         if place == 0:
             axes.set_yticks(range(len(cells)), cells)
             axes.set_ylim(len(cells) - 0.5, -0.8)
@@ -174,7 +173,7 @@ def _figure(width: float, height: float) -> "Figure":
 def _frame(axes: "Axes", xlabel: str, ylabel: str) -> None:
     axes.set_facecolor("none")
     axes.set_xlabel(xlabel, color=_INK, fontsize=9)
-    axes.set_title(ylabel, color=_INK, fontsize=10, loc="left")
+    axes.set_title(ylabel, color=_INK, fontsize=10, loc="left", pad=18)
     axes.tick_params(colors=_INK, labelsize=8)
     axes.grid(color="#7F7F7F", alpha=0.25, linewidth=0.7)
     axes.set_axisbelow(True)

@@ -34,7 +34,7 @@ def gather(study: Study) -> dict[str, Any]:
     for run in study.runs:
         place = {"cell": run.cell, "seed": run.seed, "folder": run.name}
         state, figures = state_of_run(run), tested(run)
-        if (run.folder / FAILED_FILE).is_file():
+        if state == "failed":
             error = json.loads((run.folder / FAILED_FILE).read_text(encoding="utf-8"))
             failed.append({**place, "error": error["error"], "commit": error["commit"]})
         elif state != "finished" or any(test.key not in figures for test in study.tests):

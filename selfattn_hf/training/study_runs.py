@@ -2,9 +2,10 @@
 
 import contextlib
 import json
+import math
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,10 +67,10 @@ def run_study(study: Study, runs: Sequence[Run] | None = None, *, retry: bool = 
 
 def state_of_run(run: Run) -> str:
     """finished, failed, begun or new."""
-    if _is_trained(run):
-        return "finished"
     if (run.folder / FAILED_FILE).is_file():
         return "failed"
+    if _is_trained(run):
+        return "finished"
     return "begun" if (run.folder / "model" / "run.json").is_file() else "new"
 
 
@@ -99,6 +100,8 @@ def _run_one(study: Study, run: Run, retry: bool) -> str:
         for test in study.tests:
             if test.key not in figures:
                 figures[test.key] = measure(run.folder / "model", run.settings, test)
+                if not all(math.isfinite(one.get("loss", 0.0)) for one in figures[test.key]):
+                    raise FloatingPointError(f"the loss on {test.name} is no finite number. Lower learning_rate.")
                 write_text(run.folder / TESTS_FILE, json.dumps(figures, indent=1) + "\n")
                 was_there = False
     except Exception as error:  # of any kind, for an own encoding may raise what it likes: the others go on
@@ -140,8 +143,3 @@ def commit() -> str | None:
     found = ask("rev-parse", "HEAD")
     changed = ask("status", "--porcelain", "--untracked-files=no", "--", "selfattn_hf")
     return None if found is None else found + ("+" if changed else "")
-
-
-def each_finished(study: Study) -> Iterator[Run]:
-    """The runs that are trained, in the order of the study."""
-    yield from (run for run in study.runs if _is_trained(run))

@@ -104,7 +104,7 @@ def _read_test(name: str, given: Any) -> list[TestSet]:
     if length is not None:
         raise ValueError(f"{where}: length and lengths both say how long rows are. Give one of them.")
     ranges = _ranges(where, given["lengths"])
-    if "{}" not in json.dumps(changes):
+    if "{}" not in json.dumps(list(changes.values())):
         return [TestSet(name, changes, ranges, of)]
     if any(low != high for low, high in ranges) or "of" in given:
         raise ValueError(f"{where}: a {{}} is filled by single lengths such as [4, 8], without `of`.")
