@@ -97,9 +97,17 @@ class Study:
     left_out: dict[str, str] = field(default_factory=dict)
 
     @property
+    def configs(self) -> dict[str, SelfAttnConfig]:
+        """The switches of every cell; the vocabulary is not theirs."""
+        return {run.cell: build_config(run.settings.model) for run in reversed(self.runs)}
+
+    @property
     def unique(self) -> list[Run]:
         """The runs without those that stand there twice."""
-        return list({run.name: run for run in reversed(self.runs)}.values())[::-1]
+        first: dict[str, Run] = {}
+        for run in self.runs:
+            first.setdefault(run.name, run)
+        return list(first.values())
 
     def shard(self, number: int, of: int) -> list[Run]:
         """The `number`-th of `of` parts of the list, counted from 1; all parts together are the whole list."""

@@ -35,11 +35,11 @@ def show_study(study: Study, more: Any = None) -> tuple[dict[str, Any], str, lis
 
     Args:
         study: the study.
-        more: further columns of the table, see `study_table`.
+        more: further columns of the table, see `study_table`; they stand in the results as `theory`.
 
     Returns:
         The results, the table as Markdown, and the files that were written.
     """
-    results = gather(study)
+    results = {**gather(study), "theory": more or {}}
     table = study_table(results, more)
     return results, table, write_study(study.folder, results, table)
