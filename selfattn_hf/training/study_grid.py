@@ -69,8 +69,8 @@ def _grid(vary: Mapping[str, Any], check: Check) -> Iterator[Cell]:
         values = _choices(name, given)
         choices[name] = [check({name: value}, "vary", False)[name] for value in values]
     for combination in itertools.product(*choices.values()):
-        values = dict(zip(choices, combination, strict=True))
-        yield Cell(" / ".join(map(in_words, combination)), values, _written(values))
+        one = dict(zip(choices, combination, strict=True))
+        yield Cell(" / ".join(map(in_words, combination)), one, _written(one))
 
 
 def _choices(name: str, given: Any) -> list[Any]:
