@@ -96,8 +96,7 @@ def study(typed: _cli.CommandLine, shard: tuple[int, int] | None, *, dry_run: bo
         print(show_plan(read, runs))
         return
     outcome = None if results else run_study(read, runs, retry=retry)
-    from selfattn_hf.insight.study_pictures import draw_study
-    from selfattn_hf.insight.study_theory import theory_columns
+    from selfattn_hf.insight import draw_study, theory_columns
 
     gathered, table, written = show_study(read, theory_columns(read.configs))
     print(table)

@@ -21,6 +21,8 @@ from .positions import Encoding, encoding_of
 from .prefixes import prefix_by_prefix
 from .reach import PathLength, Reach, path_length, reach
 from .steps import Steps, StepTimes, sequential_steps, time_per_step
+from .study_pictures import draw_study
+from .study_theory import theory_columns
 from .weights import MixingWeights, mixing_weights
 
 PROBES: dict[str, Callable[..., Any]] = {
@@ -62,6 +64,7 @@ __all__ = [
     "attention_maps",
     "draw_all_positions",
     "draw_position",
+    "draw_study",
     "encoding_of",
     "fill_position_page",
     "leak_test",
@@ -77,5 +80,6 @@ __all__ = [
     "reach",
     "sequential_steps",
     "shuffle_words",
+    "theory_columns",
     "time_per_step",
 ]

@@ -83,8 +83,8 @@ def length_curve(results: Mapping[str, Any]) -> "Figure":
                 ha="center", fontsize=8, color=_INK, xycoords=("data", "axes fraction"), textcoords="offset points",
             )  # fmt: skip
     handles, labels = panels[0].get_legend_handles_labels()
-    look: dict[str, Any] = {"frameon": False, "fontsize": 9, "handlelength": 3.2, "labelcolor": _INK}
-    figure.legend(handles, labels, loc="outside right center", **look)
+    plain: dict[str, Any] = {"frameon": False, "fontsize": 9, "handlelength": 3.2, "labelcolor": _INK}
+    figure.legend(handles, labels, loc="outside right center", **plain)
     return figure
 
 
