@@ -1,4 +1,4 @@
-"""The model inside the page computes what PyTorch computes: run in headless Chromium, and under node, where they are."""
+"""The model inside the page computes what PyTorch does: run in headless Chromium and under node, where they are."""
 
 import base64
 import csv
