@@ -199,7 +199,14 @@ class Column:
             heads = f"{config.num_attention_heads} head{'s' * (config.num_attention_heads > 1)}"
             note = f"{heads} · {SCORES[config.attention_score]}"
             for part in self._sublayer(f"{key}.read", "read", turn=self.outer):
-                self.put(part, glyphs.MIXER_HEIGHT, "read", "Cross-attention", note, glyphs.draw_read())
+                self.put(
+                    part,
+                    glyphs.MIXER_HEIGHT,
+                    "read",
+                    "Cross-attention",
+                    note,
+                    glyphs.draw_read(config.num_attention_heads),
+                )
         if config.feedforward != "none":
             note = f"{config.hidden_size} → {config.intermediate_size} → {config.hidden_size}"
             title = f"Feed-forward, {ACTIVATIONS[config.feedforward]}"

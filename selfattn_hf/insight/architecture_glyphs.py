@@ -37,12 +37,9 @@ def draw_mixer(mixer: str, config: Any, causal: bool, cheats: bool = False) -> s
         if high != strong
     ]
     # What a decoder is to write next stands below on the right: who reads it, cheats.
+    heads = config.num_attention_heads if mixer in ATTENTIONS else 1
     marked = [
-        path(
-            [(COLUMNS[low], LOW), (COLUMNS[strong], HIGH)],
-            "warn" if cheats and low > strong else "mix",
-            1.2 + thick(low, strong),
-        )  # fmt: skip
+        _reading(low, strong, "warn" if cheats and low > strong else "mix", heads, 1.2 + thick(low, strong))
         for low, high in links
         if high == strong
     ]
@@ -51,13 +48,13 @@ def draw_mixer(mixer: str, config: Any, causal: bool, cheats: bool = False) -> s
     return "".join([*faint, *gone, *marked, *_words(mark, LOW, ""), *_words(mark, HIGH, "mix", strong)])
 
 
-def draw_read() -> str:
+def draw_read(heads: int) -> str:
     """The states of the source above, as the encoder drew them; one target word below reads all of them."""
     strong = 3
     faint = [
         path([(x, LOW), (column, HIGH)], "", 1, 0.12) for x in COLUMNS for column in COLUMNS if x != COLUMNS[strong]
     ]
-    marked = [path([(COLUMNS[strong], LOW), (column, HIGH)], "read", 2.2) for column in COLUMNS]
+    marked = [_reading(strong, high, "read", heads, 2.2) for high in range(WORDS)]
     return "".join([*faint, *marked, *_words(dot, LOW, "", strong), *_words(dot, HIGH, "mix", size=5)])
 
 
@@ -126,6 +123,19 @@ def draw_position(name: str) -> str:
         for row in range(5)
         for column in range(5)
     )
+
+
+def _reading(low: int, high: int, role: str, heads: int, width: float) -> str:
+    """One word read by another: a line for every head, up to four."""
+    (x0, y0), (x1, y1), count = (COLUMNS[low], LOW), (COLUMNS[high], HIGH), min(heads, 4)
+    length = math.hypot(x1 - x0, y1 - y0)
+    lines = []
+    for head in range(count):
+        shift = 2.7 * (head - (count - 1) / 2) / length
+        across, along = shift * (y1 - y0), shift * (x0 - x1)
+        ends = [(round(x0 + across, 2), round(y0 + along, 2)), (round(x1 + across, 2), round(y1 + along, 2))]
+        lines.append(path(ends, role, width if count == 1 else 1.1))
+    return "".join(lines)
 
 
 def _masked(low: int, high: int) -> str:

@@ -109,11 +109,7 @@ def _describe_side(config: Any, side: str) -> str:
     if reads:
         parts.append(f"cross-attention to the encoder's states, score {SCORES[config.attention_score]}")
     parts.append(_think(config))
-    about = {
-        "pre": f"{NORMS[config.norm_type]} before every part and at the end",
-        "post": f"{NORMS[config.norm_type]} after every part",
-        "none": "no norm",
-    }[config.norm]
+    about = _norm(config)
     again = "one layer applied" if config.share_layers else "layers, each"
     count = f"{len(mixers)} {again}" if not config.share_layers else f"{again} {len(mixers)} times"
     around = "each part added to its input" if config.residual else "no way around a part"
@@ -134,7 +130,7 @@ def changes(old: Any, new: Any) -> list[str]:
 
     Example:
         >>> changes(SelfAttnConfig(feedforward="none"), SelfAttnConfig())
-        ['feed-forward: a feed-forward layer (ReLU, 512 → 2048 → 512) in every layer, before: no feed-forward layer']
+        ['feed-forward: a feed-forward layer (ReLU, 512 → 2048 → 512) in every layer (was: no feed-forward layer)']
     """
     said: list[str] = []
     kinds = [sides_of(config) for config in (old, new)]
@@ -153,9 +149,8 @@ def changes(old: Any, new: Any) -> list[str]:
             said.append(_said(f"order in the {side}", *orders))
     if _think(old) != _think(new):
         said.append(_said("feed-forward", _think(old), _think(new)))
-    norms = {"pre": "before every part and at the end", "post": "after every part", "none": "none"}
     if old.norm != new.norm:
-        said.append(_said("norm", norms[old.norm], norms[new.norm]))
+        said.append(_said("norm", *(_norm(config) for config in (old, new))))
     if old.residual != new.residual:
         ways = {True: "each part is added to its input", False: "no way around a part"}
         said.append(_said("residual", ways[old.residual], ways[new.residual]))
@@ -184,7 +179,7 @@ def _is_said(name: str, old: Any, new: Any) -> bool:
 
 
 def _said(what: str, old: str, new: str) -> str:
-    return f"{what}: {new}; before: {old}"
+    return f"{what}: {new} (was: {old})"
 
 
 def _value(name: str, value: Any) -> str:
@@ -222,6 +217,12 @@ def _order(config: Any, side: str) -> str:
             + (f"{how} {where}" if name in JOINS else DOORS.get(name, "by their own door").replace("turns", "turning"))
         )
     return " and ".join(said) or "no positions"
+
+
+def _norm(config: Any) -> str:
+    kind = NORMS[config.norm_type]
+    where = {"pre": f"{kind} before every part and at the end", "post": f"{kind} after every part", "none": "no norm"}
+    return where[config.norm]
 
 
 def _think(config: Any) -> str:

@@ -28,8 +28,8 @@ LETTER = 0.56  # mean width of a letter, in sizes of the font; capitals and bold
 _STYLE = (
     "svg:root{color:#1b1f24;background:#fff}"
     "@media(prefers-color-scheme:dark){svg:root{color:#e8eaed;background:#14171b}}"
-    ".arch text{font-family:system-ui,-apple-system,'Segoe UI',sans-serif;fill:currentColor}"
-    ".arch .soft{opacity:.72}.arch .line{fill:none;stroke:currentColor}"
+    ".architecture text{font-family:system-ui,-apple-system,'Segoe UI',sans-serif;fill:currentColor}"
+    ".architecture .soft{opacity:.72}.architecture .line{fill:none;stroke:currentColor}"
 )
 
 
@@ -145,7 +145,8 @@ class Drawing:
         )
         name = "arch" + hashlib.sha256((title + description + body).encode()).hexdigest()[:8]
         return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="arch" role="img" aria-labelledby="{name}t {name}d" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="architecture" role="img" '
+            f'aria-labelledby="{name}t {name}d" '
             f'viewBox="{left:g} {top:g} {width:g} {height:g}" width="{width:g}" height="{height:g}" '
             f'style="max-width:100%;height:auto"><title id="{name}t">{escape(title)}</title>'
             f'<desc id="{name}d">{escape(description)}</desc><style>{_STYLE}</style>{body}</svg>'

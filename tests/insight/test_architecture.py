@@ -244,7 +244,7 @@ OTHER = {
 def test_a_change_of_a_field_is_said(field):
     said = changes(config_of(), config_of(**OTHER[field]))
     assert said
-    assert all("; before: " in sentence for sentence in said)
+    assert all(" (was: " in sentence for sentence in said)
     back = changes(config_of(**OTHER[field]), config_of())
     assert len(back) == len(said)
     ET.fromstring(draw_changes(config_of(), config_of(**OTHER[field])))
@@ -266,7 +266,7 @@ def test_a_step_of_the_lecture_is_said_and_marked(before, after):
     assert signs, "what changed has a sign, not a colour alone"
     assert set(signs) <= {"+", "≠"}
     for sentence in changes(old, new):
-        assert sentence.split(";")[0].split(":")[0] in "".join(svg.itertext())
+        assert sentence.split(":")[0] in "".join(svg.itertext())
 
 
 def test_what_is_new_and_what_is_other_have_different_signs():
