@@ -1,5 +1,6 @@
 """The architecture of a config in words: names of its parts, a description, and what two configs differ in."""
 
+import itertools
 from typing import Any
 
 from ..model import SelfAttnConfig
@@ -137,13 +138,9 @@ def changes(old: Any, new: Any) -> list[str]:
     if kinds[0] != kinds[1]:
         said.append(_said("stacks", *(" and ".join(sides) for sides in kinds)))
     for side in [side for side in _SIDES if side in kinds[0] and side in kinds[1]]:
-        mixers = [[_mixer(config, side, mixer) for mixer in config.mixers_of(side)] for config in (old, new)]
-        if mixers[0] != mixers[1] and len(set(mixers[0])) == len(set(mixers[1])) == 1:
-            pair = [each[0] for each in mixers]
-            if pair[0] != pair[1]:
-                said.append(_said(side, *pair))
-        elif mixers[0] != mixers[1]:
-            said.append(_said(f"{side}, layer by layer", *(", ".join(each) for each in mixers)))
+        mixers = [_mixers(config, side) for config in (old, new)]
+        if mixers[0] != mixers[1]:
+            said.append(_said(side, *mixers))
         orders = [_order(config, side) for config in (old, new)]
         if orders[0] != orders[1]:
             said.append(_said(f"order in the {side}", *orders))
@@ -204,6 +201,12 @@ def _mixer(config: Any, side: str, mixer: str) -> str:
     if side == "decoder" and not config.future_mask:
         return words[mixer] + " that sees the future (no mask)"
     return words[mixer] + (", future masked" if causal and mixer in ("self_attention", "dense") else "")
+
+
+def _mixers(config: Any, side: str) -> str:
+    """The mixers of a side in words: one, or from the first layer to the last how many of each."""
+    runs = [(_mixer(config, side, mixer), len(list(same))) for mixer, same in itertools.groupby(config.mixers_of(side))]
+    return runs[0][0] if len(runs) == 1 else "; then ".join(f"{count} × {words}" for words, count in runs)
 
 
 def _order(config: Any, side: str) -> str:
