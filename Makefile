@@ -1,6 +1,7 @@
 # `make demo` and `make test` need Python 3.11 or newer and nothing else; `make help` lists what there is.
 VENV := $(or $(SELFATTN_VENV),.venv)
 RUN := runs/quickstart
+TINY := runs/tiny
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format clean
@@ -11,10 +12,12 @@ help:  ## what there is
 setup:  ## the virtual environment, if it is not there yet
 	@sh scripts/setup_env.sh
 
-demo: setup  ## train on a small data set, answer, save, and load back by AutoModel
+demo: setup  ## train on a small data set, answer, save, load back by AutoModel, and show all of it on a page
 	@"$(VENV)/bin/python" scripts/train.py configs/quickstart.yaml --output_dir $(RUN)
 	@"$(VENV)/bin/python" scripts/show_answer.py $(RUN)
 	@"$(VENV)/bin/python" scripts/show_answer.py $(RUN) --without_package
+	@"$(VENV)/bin/python" scripts/train.py configs/tiny.yaml --output_dir $(TINY)
+	@"$(VENV)/bin/python" scripts/report.py $(RUN) --tiny $(TINY) --output $(RUN)/report.html
 
 test: setup  ## all tests, on up to four cores
 	@"$(VENV)/bin/python" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile

@@ -8,8 +8,9 @@ USAGE = """\
 usage: report.py MODEL_FOLDER... [--output FILE] [--data FILE] [--sentences FILE] [--tiny FOLDER] [--notebook FILE]
 
 Writes one HTML file that shows what happens inside the models: steps and reach, attention, one head step by step,
-order, depth, the mask, fixed and dynamic weights, theory beside measurement. It opens by a double click and asks nothing
-of any network; it can be the index.html of a static Space. With several models it shows what changed between them.
+order, depth, the mask, fixed and dynamic weights, theory beside measurement. It opens by a double click and asks
+nothing of any network; it can be the index.html of a static Space. With several models it shows what changed between
+them.
 Examples:
 
   scripts/report.py runs/quickstart

@@ -12,7 +12,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from .loading import Probed, load_for_probing
+from .architecture import draw_architecture, draw_changes
+from .loading import load_for_probing
 from .report_data import report_data
 from .report_numbers import one_line
 
@@ -96,8 +97,6 @@ def inside_html(text: str) -> str:
 
 def drawings_of(configs: Sequence[Any]) -> str:
     """A picture of each model's parts, and of what changed from each to the next."""
-    from .architecture import draw_architecture, draw_changes
-
     found = [f'<div data-model="{number}">{draw_architecture(one)}</div>' for number, one in enumerate(configs)]
     for number, (before, after) in enumerate(zip(configs, configs[1:], strict=False), start=1):
         found.append(f'<div data-change="{number}">{draw_changes(before, after)}</div>')

@@ -75,7 +75,7 @@ def model_data(
         "parts": sections.parts_of(model),
         "steps": sections.steps_of(model, timed),
         "positions": sections.positions_of(model, longest),
-        "weights": sections.or_reason(lambda: _two_sentences(model, sentences)),
+        "weights": sections.or_reason(_two_sentences, model, sentences),
         "sentences": [
             _sentence_data(model, one, kept)
             for one, kept in zip(sentences, sections.within(lookups, sections.LOOKUP_BYTES // share), strict=True)
@@ -93,12 +93,12 @@ def _sentence_data(model: Any, sentence: Sentence, lookups: dict[str, Any] | Non
         "source_tokens": pair.source_tokens,
         "target_tokens": pair.target_tokens,
         "written_tokens": pair.written_tokens,
-        "reach": sections.or_reason(lambda: sections.reach_of(model, pair)),
-        "maps": sections.or_reason(lambda: sections.maps_of(model, pair)),
+        "reach": sections.or_reason(sections.reach_of, model, pair),
+        "maps": sections.or_reason(sections.maps_of, model, pair),
         "lookups": lookups,
-        "order": sections.or_reason(lambda: sections.order_of(model, pair)),
-        "depth": sections.or_reason(lambda: sections.depth_of(model, pair)),
-        "mask": sections.or_reason(lambda: sections.mask_of(model, pair)),
+        "order": sections.or_reason(sections.order_of, model, pair),
+        "depth": sections.or_reason(sections.depth_of, model, pair),
+        "mask": sections.or_reason(sections.mask_of, model, pair),
     }
 
 
@@ -120,7 +120,7 @@ def _turned_round(pair: Pair, side: str) -> Pair:
     def turned(items: list[Any]) -> list[Any]:
         return [*items[-2::-1], *items[-1:]]
 
-    changed = {field: turned(getattr(pair, field)) for field in (name, f"{name}_tokens")}
+    changed: dict[str, Any] = {field: turned(getattr(pair, field)) for field in (name, f"{name}_tokens")}
     last = len(pair.source) - 1
     if side == "encoder" and pair.heads is not None:
         to = {-1: -1} | {old: last - 1 - old if old < last else old for old in range(last + 1)}

@@ -1,5 +1,6 @@
 """What each section of a page knows of one model: the probes' answers, rounded, or one sentence why there is none."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,19 +28,21 @@ DIMENSIONS = 8  # numbers of a state that are differentiated
 LOOKUP_BYTES = 700_000  # for the lookups of all sentences of all models; each model has its first sentence anyway
 
 
-def or_reason(make: Callable[[], Data]) -> Data:
-    """What a probe returns, or {"absent": one sentence}: why this model has no such thing."""
+def or_reason(make: Callable[..., Data], *given: Any) -> Data:
+    """What a function of these arguments returns, or {"absent": one sentence}: why this model has no such thing."""
     try:
-        return make()
+        return make(*given)
     except ValueError as error:
         sentence, _, _ = str(error).partition(". ")
         sentence = sentence[:1].upper() + sentence[1:].removesuffix(".")
+        # A page counts layers from 1 on.
+        sentence = re.sub(r"\b([Ll]ayer) (\d+)", lambda found: f"{found[1]} {int(found[2]) + 1}", sentence)
         return {"absent": f"{sentence}."}
 
 
 def steps_of(model: Any, timed: bool = True) -> Data:
     """Steps one after the other for rows of 1 to `LONGEST` tokens, and the time of a gradient step, of each side."""
-    return {side: or_reason(lambda side=side: _steps(model, side, timed)) for side in sides_of_model(model)}  # type: ignore[misc]
+    return {side: or_reason(_steps, model, side, timed) for side in sides_of_model(model)}
 
 
 def _steps(model: Any, side: str, timed: bool) -> Data:
@@ -55,8 +58,12 @@ def _steps(model: Any, side: str, timed: bool) -> Data:
     if timed:
         known = config.known_places(side)
         lengths = [n for n in TIMED if known is None or n + config.position_shift <= known]
-        found["times"] = or_reason(lambda: rounded(time_per_step(model, lengths, repeats=3, side=side).to_dict()))
+        found["times"] = or_reason(_times, model, lengths, side)
     return found
+
+
+def _times(model: Any, lengths: Sequence[int], side: str) -> Data:
+    return dict(rounded(time_per_step(model, lengths, repeats=3, side=side).to_dict()))
 
 
 def reach_of(model: Any, pair: Pair) -> Data:
@@ -101,16 +108,13 @@ def lookups_of(model: Any, pair: Pair) -> Data:
         side = "decoder" if part == "cross" else part
         found[part] = []
         for layer, (mixer, block, _) in enumerate(layers_of(stack_of(model, side))):
-            if part != "cross" and not hasattr(block.mix.sublayer, "attend"):
-                found[part].append(or_reason(lambda part=part, layer=layer: {"heads": lookup(model, pair, part, layer)}))  # type: ignore[misc]
-                continue
             sublayer = block.read.sublayer if part == "cross" else block.mix.sublayer
-            heads = [lookup(model, pair, part, layer, head) for head in range(sublayer.heads)]
-            found[part].append(_layer(mixer, heads))
+            found[part].append(or_reason(_layer, model, pair, part, layer, mixer, getattr(sublayer, "heads", 1)))
     return found
 
 
-def _layer(mixer: str, heads: Sequence[Any]) -> Data:
+def _layer(model: Any, pair: Pair, part: str, layer: int, mixer: str, count: int) -> Data:
+    heads = [lookup(model, pair, part, layer, head) for head in range(count)]
     first = heads[0]
     own = first.states == first.asked_states
     return {
@@ -174,16 +178,7 @@ def depth_of(model: Any, pair: Pair) -> Data:
 def mask_of(model: Any, pair: Pair) -> Data:
     """Affinities before the mask, and what would be looked at without it, [layer][head] of a decoder; the leak test."""
     leak = leak_test(model, pair, min(DIMENSIONS, model.config.hidden_size))
-    layers = []
-    for layer, (_, block, _) in enumerate(layers_of(stack_of(model, "decoder"))):
-        count = getattr(block.mix.sublayer, "heads", 1)
-        layers.append(
-            or_reason(
-                lambda layer=layer, count=count: {  # type: ignore[misc]
-                    "heads": [_masked(mask_effect(model, pair, layer, head)) for head in range(count)]
-                }
-            )
-        )
+    layers = [or_reason(_masked_layer, model, pair, *one) for one in _layers_with_heads(model, "decoder")]
     return {
         "future_mask": leak.future_mask,
         "gradients": rounded(leak.gradients, 2),
@@ -193,6 +188,16 @@ def mask_of(model: Any, pair: Pair) -> Data:
         "agrees": leak.agrees,
         "layers": layers,
     }
+
+
+def _layers_with_heads(model: Any, side: str) -> list[tuple[int, int]]:
+    """Each layer, and how many heads it has; one where it has none, which is then asked why."""
+    layers = layers_of(stack_of(model, side))
+    return [(layer, getattr(block.mix.sublayer, "heads", 1)) for layer, (_, block, _) in enumerate(layers)]
+
+
+def _masked_layer(model: Any, pair: Pair, layer: int, count: int) -> Data:
+    return {"heads": [_masked(mask_effect(model, pair, layer, head)) for head in range(count)]}
 
 
 def _masked(effect: Any) -> Data:
@@ -207,19 +212,14 @@ def _masked(effect: Any) -> Data:
 def weights_of_two(model: Any, first: Pair, second: Pair) -> Data:
     """How every head of an encoder (a decoder alone: of the decoder) mixes two sentences, beside a layer `dense`."""
     side = sides_of_model(model)[0]
-    layers = []
-    for layer, (_, block, _) in enumerate(layers_of(stack_of(model, side))):
-        count = getattr(block.mix.sublayer, "heads", 1)
-        layers.append(
-            or_reason(
-                lambda layer=layer, count=count: {  # type: ignore[misc]
-                    "heads": [_two(mixing_weights(model, first, second, side, layer, head)) for head in range(count)]
-                }
-            )
-        )
+    layers = [or_reason(_two_layers, model, first, second, side, *one) for one in _layers_with_heads(model, side)]
     tokens = [getattr(pair, "source_tokens" if side == "encoder" else "target_tokens") for pair in (first, second)]
     return {"side": side, "first_tokens": tokens[0], "second_tokens": tokens[1], "layers": layers,
             "dense": _fixed(model, *(ids_of(pair, side) for pair in (first, second)))}  # fmt: skip
+
+
+def _two_layers(model: Any, first: Pair, second: Pair, side: str, layer: int, count: int) -> Data:
+    return {"heads": [_two(mixing_weights(model, first, second, side, layer, head)) for head in range(count)]}
 
 
 def _two(weights: Any) -> Data:

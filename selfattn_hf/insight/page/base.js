@@ -35,7 +35,7 @@ const p = (...children) => make("p", {}, ...children);
 const quoted = (word) => `“${word}”`;
 const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 // A number as it stands in the data; there is no other way a measured number gets on the page.
-const shown = (value) => (value === null || value === undefined ? "–" : value === true ? "yes" : value === false ? "no" : Array.isArray(value) ? value.join(", ") : typeof value === "object" ? JSON.stringify(value) : String(value).replace(/^-/, "−"));
+const shown = (value) => (value === null || value === undefined ? "–" : value === true ? "yes" : value === false ? "no" : Array.isArray(value) ? value.join(", ") : typeof value === "object" ? JSON.stringify(value) : typeof value === "number" ? String(value).replace(/^-/, "−") : String(value));
 const thousands = (value) => value.toLocaleString("en-US");
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 const largestOf = (rows) => rows.reduce((most, row) => row.reduce((m, v) => Math.max(m, Math.abs(v ?? 0)), most), 0);
@@ -161,7 +161,10 @@ function slide(label, name, low, high) {
 
 function toggle(label, name, on, off) {
   const button = make("button", { type: "button", "data-key": `toggle-${name}`, onclick: () => set({ [name]: state[name] === on ? off : on }, true) }, label);
-  const show = () => button.setAttribute("aria-pressed", String(state[name] === on));
+  const show = () => {
+    button.setAttribute("aria-pressed", String(state[name] === on));
+    button.textContent = `${label}: ${state[name] === on ? on : off}`;
+  };
   controls.push(show);
   show();
   return button;
@@ -192,6 +195,6 @@ function tableOf(head, rows, name = "") {
 }
 
 // A number with a bar of its share beside it.
-const barred = (value, share, width) => make("span", { class: "bars" }, make("b", {}, shown(value)), make("span", { class: "weightbar", style: { width: `${(share * width).toFixed(2)}rem` } }));
+const barred = (value, share, width) => make("span", { class: "bars" }, make("b", {}, shown(value)), share > 0 && make("span", { class: "weightbar", style: { width: `${(share * width).toFixed(2)}rem` } }));
 const scrolling = (label, ...children) => make("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label }, ...children);
 const absent = (reason) => make("p", { class: "absent" }, reason);

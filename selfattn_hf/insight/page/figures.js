@@ -4,12 +4,15 @@
 // A matrix as shaded cells. The cells are told below it: where the mouse is, or where the arrow keys have gone.
 //   values [Q][K], null: nothing there; rows, columns: texts; most: the number that has the full colour;
 //   mark(i, j): whether the cell has a frame; region(i, j): whether it has a quiet one; tell(i, j): what is said of it; print(i, j): a short text in it
-function matrix({ values, rows, columns, label, cell = 17, most = null, mark = null, region = null, tell = null, print = null, key = "", headings = true }) {
+function matrix({ values, rows, columns, label, cell: wanted = 17, most = null, mark = null, region = null, tell = null, print = null, key = "", headings = true }) {
   const [Q, K] = [values.length, values[0]?.length ?? 0];
   const full = most ?? (largestOf(values) || 1);
   const longest = (texts) => Math.max(...texts.map((text) => text.length), 1);
   const left = headings ? Math.min(longest(rows) * 7.8 + 12, 140) : 2;
   const top = headings ? Math.min(longest(columns) * 6.8 + 12, 116) : 2;
+  // On a small screen cells shrink before the box has to scroll.
+  const room = Math.floor((document.documentElement.clientWidth - 44 - left - 26) / K);
+  const cell = headings ? clamp(room, Math.min(wanted, 11), wanted) : wanted;
   const [width, height] = [left + K * cell + (headings ? 26 : 3), top + Q * cell + 3];
   const gap = cell > 9 ? 1 : 0;
   const cells = [];
@@ -29,7 +32,7 @@ function matrix({ values, rows, columns, label, cell = 17, most = null, mark = n
     }
   }
   const cursor = draw("rect", { class: "here", width: cell, height: cell, visibility: "hidden" });
-  const readout = make("p", { class: "readout" }, headings ? " " : null);
+  const readout = make("p", { class: "readout" });
   const say = tell ?? ((i, j) => `${rows[i]} → ${columns[j]}: ${shown(values[i][j])}`);
   let at = null;
   const go = (i, j) => {
@@ -56,13 +59,15 @@ function matrix({ values, rows, columns, label, cell = 17, most = null, mark = n
       event.preventDefault();
       const [i, j] = at ?? [0, 0];
       go(i + move[0], j + move[1]);
+      const box = svg.parentElement;
+      box.scrollLeft = clamp(box.scrollLeft, left + (at[1] + 1) * cell - box.clientWidth + 8, Math.max(at[1] * cell - 8, 0));
     },
   },
     draw("rect", { x: left - 0.5, y: top - 0.5, width: K * cell, height: Q * cell, class: "frame" }), cells,
     headings ? rows.map((text, i) => draw("text", { x: left - 6, y: top + i * cell + cell / 2 + 4, "text-anchor": "end", "font-size": 12 }, cut(text, 17))) : [],
     headings ? columns.map((text, j) => draw("text", { "font-size": 12, transform: `translate(${left + j * cell + cell / 2 + 3} ${top - 6}) rotate(-58)` }, cut(text, 17))) : [],
     cursor);
-  return make("div", {}, make("div", { class: "scroll" }, svg), headings ? readout : null);
+  return make("div", {}, make("div", { class: "scroll" }, svg), readout);
 }
 
 const cut = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);

@@ -59,7 +59,7 @@ function linesFigure() {
   const maps = sentence().maps;
   const { part, layer, head, weights, named, asked } = chosenMaps();
   if (!part) return absent(maps.absent ?? "No layer of this model has affinities between words.");
-  const verb = part === "cross" ? "While writing" : "The state of";
+  const verb = part === "cross" ? "While writing" : "For the state of";
   const pitch = 26;
   const height = Math.max(named.length, asked.length) * pitch;
   const edges = weights.flatMap((row, i) => row.map((weight, j) => (weight < 0.01 ? null : Object.assign(

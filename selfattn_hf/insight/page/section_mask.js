@@ -31,6 +31,7 @@ function maskFigure() {
     make("div", { class: "row" }, figure([`Decoder, layer ${layer + 1}, head ${head + 1}: ${what} `, make("strong", {}, on ? "with the mask" : "without the mask"), `. ${mask.future_mask ? "" : "This model was trained with future_mask=False: its mask hides nothing. "}A frame is a later word.`],
       matrix({ values, rows: tokens, columns: tokens, most: state.show === "affinities" ? largestOf(one.affinities) : 1, cell: clamp(Math.floor(480 / tokens.length), 15, 26), key: "mask", label: `${what} of the decoder ${on ? "with" : "without"} the mask; the numbers are in the table below.`, region: (i, j) => j > i,
         tell: (i, j) => `${quoted(tokens[i])} → ${quoted(tokens[j])}: ${values[i][j] === null ? "−∞" : shown(values[i][j])}` })),
+      figure("What the mask takes away: without it, this share of each word's attention lies on words that come later.", make("div", { class: "scroll" }, tableOf(["word", "on later words"], tokens.map((token, k) => [token, barred(forbidden[k], forbidden[k], 7)]))))),
     make("p", { class: "finding" }, `Without the mask, ${quoted(tokens[0])} would spend ${shown(forbidden[0])} of its attention on words that are not written yet.`),
     numbers(`These ${what} ${on ? "with" : "without"} the mask as a table`, ["", ...tokens], () => values.map((row, i) => [tokens[i], ...row.map((value) => (value === null ? "−∞" : value))])),
   ];
@@ -78,7 +79,7 @@ function twoMaps(one, title, key) {
   const tables = [[one.first, first], [one.second, second], [difference, first.map((word, k) => (word === second[k] ? word : `${word}/${second[k]}`))]];
   return [
     make("h3", {}, `${title}: ${one.dynamic ? "the words decide" : "the places decide"}`),
-    make("div", { class: "row low" }, tables.map(([values, tokens], k) => figure(names[k], matrix({ values, rows: tokens, columns: tokens, most: k === 2 ? Math.max(largestOf(one.first), 1e-9) : Math.max(largestOf(one.first), largestOf(one.second)), cell, headings: k < 2, key: `${key}-${k}`, label: `${title}: weights of ${names[k]}; the numbers are in the table below.` })))),
+    make("div", { class: "row low" }, tables.map(([values, tokens], k) => figure(names[k], matrix({ values, rows: tokens, columns: tokens, most: k === 2 ? Math.max(largestOf(one.first), 1e-9) : Math.max(largestOf(one.first), largestOf(one.second)), cell, headings: k < 2, tell: k < 2 ? null : () => "", key: `${key}-${k}`, label: `${title}: weights of ${names[k]}; the numbers are in the table below.` })))),
     make("p", { class: "finding" }, `From one sentence to the other the weights change by ${shown(one.largest)} at most, ${shown(one.mean)} on average.`),
     numbers(`${title}: both as a table`, ["", ...first.map((_, k) => `${k + 1}`)], () => [...one.first.map((row, i) => [`first, ${first[i]}`, ...row]), ...one.second.map((row, i) => [`second, ${second[i]}`, ...row])]),
   ];
@@ -91,12 +92,12 @@ let tinyModel = null;
 function askSection() {
   if (!DATA.tiny || typeof TinyModel === "undefined") return absent("No model of this page is small enough to live in it: at most 100,000 parameters, self-attention in every layer. Give one by --tiny.");
   if (!tinyModel) tinyModel = new TinyModel(DATA.tiny);
-  const input = make("input", { type: "text", id: "ask", value: state.text || DATA.tiny_example, autocomplete: "off", spellcheck: "false", "data-key": "ask", oninput: () => set({ text: input.value }) });
+  const input = make("input", { type: "text", id: "question", value: state.text || DATA.tiny_example, autocomplete: "off", spellcheck: "false", "data-key": "ask", oninput: () => set({ text: input.value }) });
   const show = () => { if (document.activeElement !== input) input.value = state.text || DATA.tiny_example; };
   controls.push(show);
   return [
     make("p", { class: "theory" }, `A real model of ${thousands(DATA.tiny.parameters)} parameters lives in this page, weights and tokenizer; its forward pass is written in plain JavaScript. Type, and it answers here, without a server.`),
-    make("label", { class: "control", for: "ask" }, make("span", {}, "input"), input),
+    make("label", { class: "control", for: "question" }, make("span", {}, "input"), input),
     live(["text"], () => answerFigure(state.text || DATA.tiny_example)),
   ];
 }
@@ -114,7 +115,7 @@ function answerFigure(text) {
   const heads = cross.flat();
   const mean = target.map((_, i) => source.map((__, j) => Number((heads.reduce((sum, weights) => sum + weights[i][j], 0) / heads.length).toFixed(3))));
   return [
-    make("p", { class: "answer", id: "answer", "aria-live": "polite" }, found.text ?? words(target)),
+    make("p", { class: "answer", id: "answer", "aria-live": "polite" }, found.text || words(target)),
     figure("Who was read while each token was written: the mean of all layers and heads.",
       matrix({ values: mean, rows: target, columns: source, most: largestOf(mean) || 1, cell: clamp(Math.floor(560 / source.length), 13, 26), key: "ask", label: "Attention of the tiny model; the numbers are in the table below.", tell: (i, j) => `${quoted(target[i])} from ${quoted(source[j])}: ${shown(mean[i][j])}` })),
     numbers("This attention as a table", ["", ...source], () => mean.map((row, i) => [target[i], ...row])),

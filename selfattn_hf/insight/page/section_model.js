@@ -1,7 +1,7 @@
 // Section 1, what the model is, and the last one, the run that made it.
 "use strict";
 
-const SIDE_NAMES = { encoder: "encoder", decoder: "decoder", cross: "decoder reading the source" };
+const SIDE_NAMES = { encoder: "encoder", decoder: "decoder", cross: "cross-attention" };
 const words = (list) => list.join(" ").trim();
 
 function leadOf() {
@@ -32,7 +32,7 @@ function modelSection() {
   return [
     make("p", { class: "theory" }, "Every building block is a switch: what moves information between words, what tells them their places, what happens inside one word. The picture is drawn from the switches of this very model."),
     make("dl", { class: "facts" }, facts.map(([name, text]) => make("div", {}, make("dt", {}, name), make("dd", {}, String(text))))),
-    architecture("model", state.model),
+    architecture("change", state.model) ?? architecture("model", state.model),
     numbers("All switches of this model; shaded where they are not the default", ["switch", "here", "default"], rows, "texts"),
     DATA.models.length > 1 ? changes() : null,
   ];
@@ -41,7 +41,7 @@ function modelSection() {
 // The picture that was drawn when the page was made; a copy, so that the original stays where it is.
 function architecture(kind, number) {
   const found = document.querySelector(`#architectures [data-${kind}="${number}"] svg`);
-  return found ? make("figure", { class: "arch" }, make("div", { class: "scroll" }, found.cloneNode(true))) : null;
+  return found ? make("figure", { class: "arch" }, scrolling(kind === "model" ? "Picture of the model" : "Picture of what changed", found.cloneNode(true))) : null;
 }
 
 function changes() {
@@ -52,9 +52,8 @@ function changes() {
   return [
     make("h3", {}, "What changed from model to model"),
     before ? make("p", { class: "changes" }, Object.keys(changed).length
-      ? `From ${before.name} to ${name}: ${Object.entries(changed).map(([field, [old, now]]) => `${field} ${shown(old)} → ${shown(now)}`).join("; ")}.`
+      ? `From ${before.name} to ${name}, marked in the picture: ${Object.entries(changed).map(([field, [old, now]]) => `${field} ${shown(old)} → ${shown(now)}`).join("; ")}.`
       : `${before.name} and ${name} have the same switches.`) : make("p", { class: "changes" }, `${name} is the first of ${DATA.models.length}; choose a later one above.`),
-    before ? architecture("change", state.model) : null,
     scrolling("What changed between the models", tableOf(["model", "parameters", ...differ], rows())),
   ];
 }
