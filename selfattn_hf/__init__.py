@@ -1,12 +1,13 @@
 """selfattn_hf: an encoder-decoder whose every building block is a switch.
 
-Importing this package registers the model with transformers' Auto classes.
+Importing this package registers the model with transformers' Auto classes, and offers it decoding by compiled code.
 """
 
 from typing import TYPE_CHECKING, Any
 
 import transformers
 
+from .inference.compiled import offer
 from .model import (
     MODELS,
     SelfAttnConfig,
@@ -43,6 +44,7 @@ __all__ = [
 transformers.AutoConfig.register(SelfAttnConfig.model_type, SelfAttnConfig, exist_ok=True)
 for _model in MODELS:
     getattr(transformers, _model._auto_class).register(SelfAttnConfig, _model, exist_ok=True)
+offer()
 
 
 def __getattr__(name: str) -> Any:

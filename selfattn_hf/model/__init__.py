@@ -3,6 +3,7 @@
 from .causal_lm import SelfAttnForCausalLM
 from .configuration_selfattn import SelfAttnConfig
 from .contracts import Places, PositionalEncoding
+from .decoding import DecodingState
 from .encoder_heads import (
     SelfAttnEncoderModel,
     SelfAttnForQuestionAnswering,
@@ -18,6 +19,7 @@ from .trees import Tree
 
 __all__ = [
     "MODELS",
+    "DecodingState",
     "Int8Linear",
     "Places",
     "PositionalEncoding",

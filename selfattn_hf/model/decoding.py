@@ -6,7 +6,8 @@ memory; slots that nobody calls its past any more are given up now and then. A s
 of its sentence.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 from torch import LongTensor, Tensor, nn
@@ -38,12 +39,15 @@ class DecodingState(Cache):
         tokens: about how many tokens will be written.
     """
 
+    # A way of computing the steps that something beside the suitcase offers: from decoder, head, states of the source
+    # [B, S, D], its padding and the number of beams to what writes and reorders as `_Slots` do, or to None.
+    offered: ClassVar[Callable[[SelfAttnDecoder, nn.Module, Tensor, Tensor | None, int], Any] | None] = None
+
     def __init__(self, decoder: SelfAttnDecoder, head: nn.Module, beams: int, tokens: int) -> None:
         super().__init__(layers=[])
         self.decoder, self.head, self.beams, self.tokens = decoder, head, beams, tokens
         self.length = 0
-        self._steps: list[_LayerStep] = []
-        self.past = self.places = torch.empty(0)  # of slots; see `_begin`
+        self.writer: Any = None
 
     @staticmethod
     def serves(decoder: SelfAttnDecoder, head: nn.Module) -> bool:
@@ -74,8 +78,7 @@ class DecodingState(Cache):
     def reorder_cache(self, beam_idx: LongTensor) -> None:
         """Row r goes on from row `beam_idx[r]`, of the same sentence: [R]."""
         if self.beams > 1:
-            chosen = beam_idx.view(-1, self.beams) % self.beams
-            self.past = self.past.gather(1, chosen[..., None].expand(-1, -1, self.past.shape[2]))
+            self.writer.reorder(beam_idx)
 
     @torch.no_grad()
     def answer(
@@ -88,7 +91,7 @@ class DecodingState(Cache):
             encoder_outputs: states of the source, [R, S, D], alike in the rows of one sentence.
             padding: [R, S] 1 at real source tokens, or None.
         """
-        fresh = not self._steps
+        fresh = self.writer is None
         if fresh:
             states = encoder_outputs[0][:: self.beams].to(self.decoder.embed_tokens.weight.dtype)
             with torch.autocast(states.device.type, enabled=False):
@@ -97,41 +100,77 @@ class DecodingState(Cache):
             logits = [self._write(ids, look=fresh) for ids in input_ids.split(1, dim=1)]
         return Seq2SeqLMOutput(logits=torch.stack(logits, dim=1), past_key_values=self)
 
+    @torch.no_grad()
+    def next(self, ids: Tensor) -> Tensor:
+        """Logits [R, V] for what follows one new id in every row, [R]; `answer` came before."""
+        with torch.autocast(ids.device.type, enabled=False):
+            return self._write(ids[:, None], look=False)
+
     def _begin(self, states: Tensor, padding: Tensor | None) -> None:
-        self.rows = states.shape[0] * self.beams
+        offered = type(self).offered
+        if offered is not None:
+            self.writer = offered(self.decoder, self.head, states, padding, self.beams)
+        if self.writer is None:
+            self.writer = _Slots(self.decoder, self.head, states, padding, self.beams, self.tokens)
+
+    def _write(self, ids: Tensor, look: bool) -> Tensor:
+        """[R, 1] -> [R, V]."""
+        now = torch.full((1, 1), self.length, device=ids.device)
+        tokens = Places(now, torch.arange(self.length + 1, device=ids.device)[None], (len(ids), 1))
+        x = self.decoder.order(self.decoder.embed(ids, None, look), tokens)[:, 0]
+        logits: Tensor = self.writer.write(x, tokens)
+        self.length += 1
+        return logits
+
+
+class _Slots:
+    """Keys and values in slots that the hypotheses of a sentence share, and the steps of the layers over them.
+
+    Args:
+        decoder: the decoder.
+        head: its output layer.
+        states: of the source, [B, S, D].
+        padding: [B, S] 1 at real source tokens, or None.
+        beams: hypotheses of one sentence.
+        tokens: about how many tokens will be written.
+    """
+
+    def __init__(
+        self, decoder: SelfAttnDecoder, head: nn.Module, states: Tensor, padding: Tensor | None, beams: int, tokens: int
+    ) -> None:
+        self.decoder, self.beams, rows = decoder, beams, len(states) * beams
         blind = mask = None
         if padding is not None and not bool(padding.all()):
             mask = padding.bool()[:, None, None]  # [B, 1, 1, S]
             blind = ~mask.any(-1, keepdim=True)
             blind = blind if bool(blind.any()) else None
-        self._steps = [
-            _LayerStep(layer, states, mask, blind, self.beams, self.tokens) for _, layer in self.decoder.steps()
-        ]
-        self._head = Product([self.head], self.rows, self.tokens)
+        self._steps = [_LayerStep(layer, states, mask, blind, beams, tokens) for _, layer in decoder.steps()]
+        self._head = Product([head], rows, tokens)
         # [B, k, M]: whether slot m is of the past of a hypothesis, and [B, M]: its place.
-        self.past = torch.zeros(len(states), self.beams, 0, dtype=torch.bool, device=states.device)
+        self.past = torch.zeros(len(states), beams, 0, dtype=torch.bool, device=states.device)
         self.places = torch.zeros(len(states), 0, dtype=torch.long, device=states.device)
 
-    def _write(self, ids: Tensor, look: bool) -> Tensor:
-        """[R, 1] -> [R, V]."""
-        decoder, sentences, beams = self.decoder, len(self.past), self.beams
-        if beams > 1 and self.length and self.length % SOME_TOKENS == 0:
+    def reorder(self, rows: Tensor) -> None:
+        """Row r goes on from row `rows[r]`, of the same sentence: [R]."""
+        chosen = rows.view(-1, self.beams) % self.beams
+        self.past = self.past.gather(1, chosen[..., None].expand(-1, -1, self.past.shape[2]))
+
+    def write(self, x: Tensor, tokens: Places) -> Tensor:
+        """New tokens, embedded and ordered, [R, D], and where they stand, the same place in every row -> [R, V]."""
+        sentences, beams, now, length = len(self.past), self.beams, tokens.queries, tokens.keys.shape[1] - 1
+        if beams > 1 and length and length % SOME_TOKENS == 0:
             self._give_up_slots()
-        now = torch.full((1, 1), self.length, device=ids.device)
-        own = torch.eye(beams, dtype=torch.bool, device=ids.device).expand(sentences, -1, -1)
+        own = torch.eye(beams, dtype=torch.bool, device=x.device).expand(sentences, -1, -1)
         self.past = torch.cat([self.past, own], dim=2)
         self.places = torch.cat([self.places, now.expand(sentences, beams)], dim=1)
-        tokens = Places(now, torch.arange(self.length + 1, device=ids.device)[None], (self.rows, 1))
         pairs = Places(now.expand(1, beams), self.places, (sentences, beams))
-        x = decoder.order(decoder.embed(ids, None, look), tokens)[:, 0]
         mask = None
         if beams > 1:
             mask = torch.zeros(self.past.shape, dtype=x.dtype, device=x.device)
             mask = mask.masked_fill_(~self.past, float("-inf"))[:, None]  # [B, 1, k, M]
         for step in self._steps:
-            x = step(x, decoder.position, tokens, pairs, mask)
-        self.length += 1
-        return self._head(x if decoder.norm is None else decoder.norm(x))
+            x = step(x, self.decoder.position, tokens, pairs, mask)
+        return self._head(x if self.decoder.norm is None else self.decoder.norm(x))
 
     def _give_up_slots(self) -> None:
         """Keep what is somebody's past, in every sentence as many slots as the one with most of them needs."""

@@ -19,6 +19,7 @@ from .fields import near, refuse_unless
 from .folders import WeightsError, read_json
 from .layers import DecoderCache, make_cache
 from .pretrained import SelfAttnPreTrainedModel
+from .writing import Ends, search_beams, write_greedily
 
 # Ways of generating that a `DecodingState` serves.
 SOONER = (
@@ -92,6 +93,40 @@ class SelfAttnGenerator(SelfAttnPreTrainedModel):
                 f"decoder_mixer={self.config.decoder_mixer!r} remembers something else. Leave cache_implementation out."
             )
         super()._prepare_cache_for_generation(generation_config, model_kwargs, generation_mode, *args, **kwargs)
+
+    def _sample(
+        self, input_ids: Any, logits_processor: Any, stopping_criteria: Any, generation_config: Any, **kwargs: Any
+    ) -> Any:
+        """As transformers; the greedy search of a `DecodingState` in a shorter loop."""
+        begun = None
+        if not generation_config.do_sample and kwargs.get("streamer") is None:
+            begun = self._begin_writing(input_ids, logits_processor, stopping_criteria, generation_config, kwargs)
+        if begun is None:
+            return super()._sample(input_ids, logits_processor, stopping_criteria, generation_config, **kwargs)
+        return write_greedily(*begun)
+
+    def _beam_search(
+        self, input_ids: Any, logits_processor: Any, stopping_criteria: Any, generation_config: Any, **kwargs: Any
+    ) -> Any:
+        """As transformers; the search of a `DecodingState` that draws nothing in a shorter loop."""
+        begun = None
+        if not generation_config.do_sample and not generation_config.low_memory:
+            begun = self._begin_writing(input_ids, logits_processor, stopping_criteria, generation_config, kwargs)
+        if begun is None:
+            return super()._beam_search(input_ids, logits_processor, stopping_criteria, generation_config, **kwargs)
+        return search_beams(*begun, generation_config)
+
+    def _begin_writing(
+        self, input_ids: Any, processors: Any, criteria: Any, how: GenerationConfig, given: dict[str, Any]
+    ) -> tuple[DecodingState, Any, Tensor, Any, Ends] | None:
+        """What the shorter loops go on with, after a look at what is begun; None where they do not serve."""
+        state, ends = given.get("past_key_values"), Ends.of(how, criteria)
+        if not isinstance(state, DecodingState) or ends is None or given.get("synced_gpus"):
+            return None
+        if state.length:
+            return None
+        logits = state.answer(input_ids, given["encoder_outputs"], given.get("attention_mask")).logits[:, -1]
+        return state, input_ids, logits, processors or None, ends
 
     def _decodes_sooner(self, how: GenerationConfig, given: dict[str, Any], mode: GenerationMode) -> bool:
         """Whether `DecodingState` serves: for text alone, since it is no cache to go on with and records nothing."""

@@ -6,7 +6,7 @@ order in which the weights lie in memory, and on how many bits they have.
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,10 @@ class Int8Linear(nn.Module):
     So is what it reads, with a scale for each row, so that whole numbers are multiplied. No gradient passes.
     """
 
+    # A way of multiplying that something beside the suitcase offers: from the layer and rows [R, in] on a CPU to
+    # [R, out], or to None.
+    offered: ClassVar[Callable[["Int8Linear", Tensor], Tensor | None] | None] = None
+
     weight: Tensor
     scale: Tensor
 
@@ -35,7 +39,11 @@ class Int8Linear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[.., in] -> [.., out]."""
-        rows = _whole_numbers(x.reshape(-1, x.shape[-1]), (self.weight, self.scale), self.bias)
+        given = x.reshape(-1, x.shape[-1])
+        offered = type(self).offered
+        rows = None if offered is None else offered(self, given)
+        if rows is None:
+            rows = _whole_numbers(given, (self.weight, self.scale), self.bias)
         return rows.view(*x.shape[:-1], rows.shape[-1])
 
 
@@ -63,7 +71,7 @@ class Product:
             # A single row waits for memory: a wide weight is read on end when it lies inputs first.
             if weight.shape[0] > weight.shape[1]:
                 self.weight, self.compute = weight.T.contiguous(), _inputs_first
-        elif can_pack():
+        elif can_pack(weight.dtype):
             self.weight, self.compute = torch.ops.mkldnn._reorder_linear_weight(weight.detach(), rows), _packed
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -80,9 +88,11 @@ def with_products(module: nn.Module, rows: int, uses: int) -> nn.Module:
     return twin
 
 
-def can_pack() -> bool:
-    """Whether this torch has oneDNN's products of weights that were packed before."""
-    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+def can_pack(dtype: torch.dtype) -> bool:
+    """Whether this torch, on this processor, has oneDNN's products of weights that were packed before."""
+    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")):
+        return False
+    return dtype != torch.bfloat16 or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def to_int8(x: Tensor) -> tuple[Tensor, Tensor]:

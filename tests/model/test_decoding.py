@@ -102,7 +102,7 @@ def run(model, source, beams, reorder=True):
             state.reorder_cache(rows)
         ids, found = ids[rows], [logits[rows] for logits in found]
         ids = torch.cat([ids, torch.randint(3, 40, (len(ids), 1), generator=draw)], dim=1)
-        slots.append(state.past.shape[2])
+        slots.append(state.writer.past.shape[2])
     whole = model(**given, decoder_input_ids=ids[:, :-1], use_cache=False).logits
     return torch.stack(found, dim=1), whole, slots
 
