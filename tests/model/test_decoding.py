@@ -5,18 +5,28 @@ from typing import get_args
 import pytest
 import torch
 from torch import nn
+from transformers import StoppingCriteriaList
+from transformers.generation.streamers import BaseStreamer
 from transformers.modeling_outputs import BaseModelOutput
 
 from selfattn_hf.model.decoding import SOME_TOKENS, DecodingState
 from selfattn_hf.model.generation import SelfAttnGenerator
 from selfattn_hf.model.positions import POSITIONS
 from selfattn_hf.model.switches import TreePosition
+from selfattn_hf.model.writing import best_of
 
 ASKED = {
     "greedy": {},
     "beams": {"num_beams": 3},
     "all beams": {"num_beams": 4, "num_return_sequences": 4, "length_penalty": 0.5},
     "early end": {"num_beams": 3, "early_stopping": True},
+    "late end": {"num_beams": 3, "early_stopping": "never", "length_penalty": 1.5},
+    "several ends": {"num_beams": 3, "eos_token_id": [2, 5, 9], "num_return_sequences": 2},
+    "no end": {"num_beams": 2, "eos_token_id": None},
+    "greedy without end": {"eos_token_id": None},
+    "greedy with several ends": {"eos_token_id": [2, 5, 9]},
+    "greedy, no repetition": {"no_repeat_ngram_size": 2, "min_new_tokens": 6},
+    "shorter is better": {"num_beams": 4, "length_penalty": -1.0},
     "drawn": {"do_sample": True, "top_k": 8, "num_return_sequences": 3},
     "beams drawn": {"do_sample": True, "num_beams": 3},
     "no repetition": {"num_beams": 2, "no_repeat_ngram_size": 2, "repetition_penalty": 1.3},
@@ -137,6 +147,45 @@ def test_weights_that_change_are_seen(make_model, source):
     with torch.no_grad():
         model.lm_head.weight.data.mul_(-1)
     assert not torch.equal(model.generate(**source), before)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_what_else_can_end_a_text_is_left_to_the_loops_of_transformers(beams, make_model, source, monkeypatch):
+    model = make_model()
+    monkeypatch.setattr("selfattn_hf.model.generation.write_greedily", lambda *given: pytest.fail("the shorter loop"))
+    monkeypatch.setattr("selfattn_hf.model.generation.search_beams", lambda *given: pytest.fail("the shorter loop"))
+    stop = StoppingCriteriaList([lambda ids, scores, **more: torch.full((len(ids),), ids.shape[1] >= 4)])
+    assert model.generate(**source, num_beams=beams, stopping_criteria=stop).shape[1] <= 4
+    with pytest.raises(pytest.fail.Exception, match="the shorter loop"):  # positive control
+        model.generate(**source, num_beams=beams)
+
+
+def test_what_is_written_is_streamed(make_model, source):
+    class Stream(BaseStreamer):
+        def __init__(self):
+            self.tokens, self.ended = [], False
+
+        def put(self, value):
+            self.tokens += value.flatten().tolist()
+
+        def end(self):
+            self.ended = True
+
+    stream, one = (
+        Stream(),
+        {**source, "input_ids": source["input_ids"][:1], "attention_mask": source["attention_mask"][:1]},
+    )
+    written = make_model().generate(**one, streamer=stream)
+    assert stream.ended and stream.tokens == written[0].tolist()
+
+
+@pytest.mark.parametrize("width", [7, 64, 700, 64 * 40, 64 * 40 + 3])
+@pytest.mark.parametrize("count", [1, 6])
+def test_the_best_of_many_are_those_of_topk(count, width):
+    scores = torch.randn(5, width, generator=torch.Generator().manual_seed(0))
+    values, index = best_of(scores, count)
+    wanted = scores.topk(count)
+    assert torch.equal(values, wanted.values) and torch.equal(index, wanted.indices)
 
 
 class Adapted(nn.Linear):
