@@ -51,7 +51,7 @@ def write_report(
         OSError: for a file that cannot be read or written.
     """
     loaded = [load_for_probing(folder) for folder in folders]
-    small = None if tiny is None else load_for_probing(tiny)
+    small = None if tiny is None else (load_for_probing(tiny), Path(tiny))
     models = [(name, one, Path(folder)) for name, one, folder in zip(_names(folders), loaded, folders, strict=True)]
     data = report_data(models, texts, small, timed)
     page = page_of(data, drawings_of([one.model.config for one in loaded]))

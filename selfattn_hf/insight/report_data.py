@@ -13,7 +13,7 @@ from . import report_sections as sections
 from .loading import Probed
 from .pairs import Pair
 from .report_numbers import rounded
-from .report_sentences import RESULTS_FILE, Sentence, sentences_of
+from .report_sentences import MOST_SENTENCES, RESULTS_FILE, Sentence, examples_of, sentences_of
 from .tiny_model import pack_model
 
 CURVE_FILE = "training_curve.csv"  # which scripts/train.py leaves
@@ -26,7 +26,7 @@ _NO_SWITCHES = {"vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "d
 def report_data(
     models: Sequence[tuple[str, Probed, Path]],
     texts: Sequence[str] = (),
-    tiny: Probed | None = None,
+    tiny: tuple[Probed, Path] | None = None,
     timed: bool = True,
 ) -> dict[str, Any]:
     """Everything that the page of these models shows.
@@ -34,7 +34,8 @@ def report_data(
     Args:
         models: name, loaded model and folder of each; the folder is looked into for results, and need not exist.
         texts: sentences to look at; without them examples of each folder's results.
-        tiny: a model that answers inside the page; None: the first of the models that is small enough, if one is.
+        tiny: a model that answers inside the page, and its folder; None: the first of the models that is small enough,
+            if one is.
         timed: also measure the time of a gradient step.
 
     Raises:
@@ -50,8 +51,8 @@ def report_data(
         "models": found,
         "positions": sections.registry_positions(),
         "mixers": {"layers": layers, "steps": sections.mixer_steps(layers)},
-        "tiny": _tiny([one for _, one, _ in models]) if tiny is None else pack_model(tiny.model, tiny.tokenizers),
-        "tiny_example": next((example["text"] for example in found[0]["sentences"]), ""),
+        "tiny": _tiny([one for _, one, _ in models]) if tiny is None else pack_model(tiny[0].model, tiny[0].tokenizers),
+        "tiny_examples": _examples(tiny[1] if tiny else None, found[0]),
     }
 
 
@@ -171,6 +172,12 @@ def curve_of(folder: Path) -> dict[str, list[Any]] | None:
 
 def _number(cell: str | None) -> float | None:
     return float(cell) if cell else None
+
+
+def _examples(folder: Path | None, model: dict[str, Any]) -> list[str]:
+    """What a reader may try: examples of the tiny model's folder, or the sentences of the page."""
+    own = [] if folder is None else [str(example["source"]) for example in examples_of(folder)]
+    return own[:MOST_SENTENCES] or [sentence["text"] for sentence in model["sentences"]]
 
 
 def _tiny(models: Sequence[Probed]) -> dict[str, Any] | None:

@@ -91,7 +91,8 @@ function strip(values, most, width = 150, height = 14, label = null) {
 }
 
 // Curves over numbers. series: [{name, x, y}], up to four; log: both axes by powers; rule: {x, text} a line with a word.
-function curves({ series, label, xName, yName, log = false, rule = null, width = 560, height = 280, dots = true, yLow = null }) {
+function curves({ series, label, xName, yName, log = false, rule = null, width: wanted = 560, height = 280, dots = true, yLow = null }) {
+  const width = Math.min(wanted, document.documentElement.clientWidth - 36);
   const [left, right, top, bottom] = [56, 26, 14, 42];
   const all = (name) => series.flatMap((one) => one[name].filter((value) => value !== null));
   const scale = (value) => (log ? Math.log10(value) : value);

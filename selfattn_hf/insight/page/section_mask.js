@@ -92,13 +92,14 @@ let tinyModel = null;
 function askSection() {
   if (!DATA.tiny || typeof TinyModel === "undefined") return absent("No model of this page is small enough to live in it: at most 100,000 parameters, self-attention in every layer. Give one by --tiny.");
   if (!tinyModel) tinyModel = new TinyModel(DATA.tiny);
-  const input = make("input", { type: "text", id: "question", value: state.text || DATA.tiny_example, autocomplete: "off", spellcheck: "false", "data-key": "ask", oninput: () => set({ text: input.value }) });
-  const show = () => { if (document.activeElement !== input) input.value = state.text || DATA.tiny_example; };
+  const input = make("input", { type: "text", id: "question", value: state.text || DATA.tiny_examples[0], autocomplete: "off", spellcheck: "false", "data-key": "ask", oninput: () => set({ text: input.value }) });
+  const show = () => { if (document.activeElement !== input) input.value = state.text || DATA.tiny_examples[0]; };
   controls.push(show);
   return [
     make("p", { class: "theory" }, `A real model of ${thousands(DATA.tiny.parameters)} parameters lives in this page, weights and tokenizer; its forward pass is written in plain JavaScript. Type, and it answers here, without a server.`),
     make("label", { class: "control", for: "question" }, make("span", {}, "input"), input),
-    live(["text"], () => answerFigure(state.text || DATA.tiny_example)),
+    make("div", { class: "words", role: "group", "aria-label": "Inputs to try" }, DATA.tiny_examples.map((text, k) => make("button", { type: "button", class: "word", "data-key": `try-${k}`, onclick: () => { input.value = text; set({ text }); } }, text))),
+    live(["text"], () => answerFigure(state.text || DATA.tiny_examples[0])),
   ];
 }
 

@@ -35,7 +35,8 @@ function pyramid() {
     parts[l] = wanted;
     if (l) wanted = new Set([...Array(T).keys()].filter((s) => [...parts[l]].some((t) => THEORY.sees(mixer, t, s, r, causal))));
   }
-  const [gap, rise, left] = [Math.min(46, 860 / T), 58, 62];
+  const [left, rise] = [62, 58];
+  const gap = clamp((Math.min(document.documentElement.clientWidth - 40, 920) - left - 8) / T, 19, 46);
   const X = (t) => left + gap / 2 + t * gap;
   const Y = (l) => 20 + (L - l) * rise;
   const [width, height] = [left + T * gap + 8, 20 + L * rise + 30];
