@@ -25,7 +25,7 @@ LONGEST = 64  # steps are counted for rows up to this
 TIMED = (16, 32, 64, 128, 256)
 SHUFFLES = 4
 DIMENSIONS = 8  # numbers of a state that are differentiated
-LOOKUP_BYTES = 700_000  # for the lookups of all sentences of all models; each model has its first sentence anyway
+LOOKUP_BYTES = 700_000  # for the lookups of all sentences of all models; each has some of its first sentence anyway
 
 
 def or_reason(make: Callable[..., Data], *given: Any) -> Data:
@@ -264,10 +264,21 @@ def mixer_steps(layers: int) -> Data:
 
 
 def within(found: list[Data], limit: int) -> list[Data | None]:
-    """The first, and as many of the others as have room."""
+    """The first lookups, with fewer heads where even they are too much, and as many of the others as have room."""
+    size = len(one_line(found[0]))
+    if size > limit:
+        return [_with_fewer_heads(found[0], limit / size), *[None] * (len(found) - 1)]
     kept: list[Data | None] = []
     used = 0
     for one in found:
         used += len(one_line(one))
-        kept.append(one if not kept or used <= limit else None)
+        kept.append(one if used <= limit else None)
     return kept
+
+
+def _with_fewer_heads(lookups: Data, share: float) -> Data:
+    def fewer(layer: Data) -> Data:
+        heads = layer.get("heads", [])
+        return layer if not heads else layer | {"heads": heads[: max(1, int(len(heads) * share))]}
+
+    return {part: [fewer(layer) for layer in layers] for part, layers in lookups.items()}

@@ -151,6 +151,7 @@ function lookupFigure() {
   const of = kept[part][layer];
   if (of.absent) return absent(of.absent);
   const one = of.heads[head];
+  if (!one) return absent(`To keep the page small, it has the vectors of ${of.heads.length === 1 ? "head 1" : `heads 1 to ${of.heads.length}`} of each layer alone.`);
   const i = clamp(state.query, -1, named.length - 1) < 0 ? 0 : clamp(state.query, 0, named.length - 1);
   const step = clamp(state.step, 1, 7);
   const [asking, sources] = [of.states, of.asked_states ?? of.states];
