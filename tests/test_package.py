@@ -36,8 +36,9 @@ def wheel(tmp_path_factory):
 
 
 def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel):
-    package = {path.relative_to(ROOT).as_posix() for path in (ROOT / "selfattn_hf").rglob("*.py")}
-    package.add("selfattn_hf/py.typed")
+    files = [path for path in (ROOT / "selfattn_hf").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    package = {path.relative_to(ROOT).as_posix() for path in files}
+    assert {"selfattn_hf/py.typed", "selfattn_hf/insight/page/report.html"} <= package
     inside = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert inside == package
     for name in inside:
