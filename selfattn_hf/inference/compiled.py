@@ -19,7 +19,7 @@ from .building import load_library
 
 SOME_TOKENS = 32
 # What `selfattn_knows` tells, by its argument.
-LAYER_SIZE, STEP_SIZE, PANEL, GROUP, FEW_ROWS, SERVES_BYTES = range(6)
+LAYER_SIZE, STEP_SIZE, PANEL, GROUP, SERVES_BYTES = range(5)
 NORMS: dict[type[nn.Module], int] = {nn.LayerNorm: 1, nn.RMSNorm: 2}
 # feedforward -> which activation, and whether it is a gate.
 ACTIVATIONS = {"relu": (0, 0), "gelu": (1, 0), "silu": (2, 0), "swiglu": (2, 1), "geglu": (3, 1), "none": (0, 0)}
@@ -49,11 +49,13 @@ class _Step(Structure):
     _fields_ = (
         ("layers", c_void_p), ("norm", c_void_p), ("head", c_void_p),
         *((name, c_int32) for name in (
-            "layer_count", "rows", "beams", "width", "heads", "head_width", "inner", "activation", "gated", "residual",
-            "threads", "tokens", "source", "table_width", "bias_width", "unused",
+            "layer_count", "rows", "width", "heads", "head_width", "inner", "activation", "gated", "residual",
+            "threads", "tokens", "source", "table_width", "bias_width",
         )),
-        ("own_scale", c_float), ("source_scale", c_float), ("x", c_void_p), ("table", c_void_p), ("bias", c_void_p),
-        ("rotation", c_void_p), ("visible", c_void_p), ("work", c_void_p), ("logits", c_void_p),
+        ("own_scale", c_float), ("source_scale", c_float),
+        *((name, c_void_p) for name in (
+            "x", "slots", "sentences", "table", "bias", "rotation", "visible", "work", "logits",
+        )),
     )  # fmt: skip
 
 
@@ -74,14 +76,14 @@ class CompiledWriter:
     ) -> None:
         self.library, self.decoder = library, decoder
         config = decoder.config
-        self.rows, self.position = len(states) * beams, decoder.position
+        self.rows, self.beams, self.position = len(states) * beams, beams, decoder.position
         self._kept: list[Any] = []  # whose addresses the library was given
         self._products: dict[tuple[int, ...], Packed] = {}
         activation, gated = ACTIVATIONS[config.feedforward]
         steps = [layer for _, layer in decoder.steps()]
         mix, read = steps[0].mix.sublayer, steps[0].read.sublayer
         self.step = _Step(
-            layer_count=len(steps), rows=self.rows, beams=beams, width=config.hidden_size, heads=mix.heads,
+            layer_count=len(steps), rows=self.rows, width=config.hidden_size, heads=mix.heads,
             head_width=config.head_width, inner=config.intermediate_size, activation=activation, gated=gated,
             residual=config.residual, threads=torch.get_num_threads(), source=states.shape[1],
             own_scale=mix.attend.scaling, source_scale=read.attend.scaling,
@@ -93,7 +95,9 @@ class CompiledWriter:
         if padding is not None and not bool(padding.all()):
             self.step.visible = self._address(padding.to(torch.uint8))
         inner = mix.heads * config.head_width
-        self._memory = states.new_empty(len(steps), 2, self.rows, 0, inner)  # keys and values by layer, row and token
+        self._memory = states.new_empty(len(steps), 2, self.rows, 0, inner)  # keys and values by layer, slot and token
+        self.slots = torch.arange(self.rows, dtype=torch.int32)
+        self.sentences = self.slots // beams
         self.table = torch.empty(self.rows, 0, dtype=torch.int32)
         self._vocabulary = self._head.outputs
 
@@ -125,14 +129,17 @@ class CompiledWriter:
         length = tokens.keys.shape[1] - 1
         if length >= self.table.shape[1]:
             self._grow()
-        self.table[:, length] = torch.arange(self.rows, dtype=torch.int32)
+        self.table[:, length] = self.slots
         step = self.step
-        step.tokens, step.table = length + 1, self.table.data_ptr()
+        step.tokens, step.rows = length + 1, len(x)
+        step.table, step.slots, step.sentences = (
+            given.data_ptr() for given in (self.table, self.slots, self.sentences)
+        )
         if self._bias is not None:  # by distance, that of the new token to itself comes last
             step.bias = self._bias.data_ptr() + 4 * (self._bias.shape[1] - length - 1)
         rotation = self._rotation(tokens.queries)
         step.rotation = None if rotation is None else rotation.data_ptr()
-        x, logits = x.clone(memory_format=torch.contiguous_format), x.new_empty(self.rows, self._vocabulary)
+        x, logits = x.clone(memory_format=torch.contiguous_format), x.new_empty(len(x), self._vocabulary)
         step.x, step.logits = x.data_ptr(), logits.data_ptr()
         self.library.selfattn_step(byref(step))
         return logits
@@ -141,10 +148,15 @@ class CompiledWriter:
         """Row r goes on from row `rows[r]`: [R]."""
         self.table = self.table.index_select(0, rows)
 
+    def keep(self, sentences: Tensor) -> None:
+        """Go on with these sentences alone, in this order: [n]. Their memory stays where it is."""
+        rows = (sentences[:, None] * self.beams + torch.arange(self.beams)).flatten()
+        self.table, self.slots, self.sentences = self.table[rows], self.slots[rows], self.sentences[rows]
+
     def _grow(self) -> None:
         tokens = self.table.shape[1]
         more = max(tokens, SOME_TOKENS)
-        self.table = torch.cat([self.table, self.table.new_empty(self.rows, more)], dim=1)
+        self.table = torch.cat([self.table, self.table.new_empty(len(self.table), more)], dim=1)
         shape = (*self._memory.shape[:3], more, self._memory.shape[4])
         self._memory = torch.cat([self._memory, self._memory.new_empty(shape)], dim=3)
         for layer, memory in zip(self._layers, self._memory, strict=True):
@@ -191,8 +203,9 @@ class CompiledWriter:
         key = tuple(map(id, layers))
         if key not in self._products:  # a shared layer comes again and again
             in_bytes = isinstance(layers[0], Int8Linear)
-            make = _kept_product if in_bytes else Packed
-            self._products[key] = make(self.library, layers, self.rows > self.library.selfattn_knows(FEW_ROWS))
+            self._products[key] = (
+                _kept_product(self.library, layers) if in_bytes else Packed(self.library, layers, self.rows > 1)
+            )
         return self._products[key].product
 
     def _address(self, numbers: Tensor | None) -> int | None:
@@ -205,7 +218,7 @@ class Packed:
     Args:
         library: of compiled_step.cpp.
         layers: all of one kind, with a bias all of them or none.
-        packed: whether to lay the weights out anew, for many rows.
+        packed: whether to lay the weights out anew: it pays from two rows on.
     """
 
     def __init__(self, library: ctypes.CDLL, layers: Sequence[Any], packed: bool) -> None:
@@ -235,11 +248,11 @@ class Packed:
 _in_bytes: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], Packed]] = WeakKeyDictionary()
 
 
-def _kept_product(library: ctypes.CDLL, layers: Sequence[Any], packed: bool) -> Packed:
+def _kept_product(library: ctypes.CDLL, layers: Sequence[Any]) -> Packed:
     known = _in_bytes.setdefault(layers[0], {})
-    key = (packed, *(layer.weight.data_ptr() for layer in layers))
+    key = tuple(layer.weight.data_ptr() for layer in layers)
     if key not in known:
-        known[key] = Packed(library, layers, packed)
+        known[key] = Packed(library, layers, packed=True)
     return known[key]
 
 
@@ -248,7 +261,7 @@ def _multiply(layer: Int8Linear, rows: Tensor) -> Tensor | None:
     library = load_library() if rows.device.type == "cpu" and rows.dtype == torch.float32 else None
     if library is None or not library.selfattn_knows(SERVES_BYTES) or rows.shape[1] % library.selfattn_knows(GROUP):
         return None
-    product = _kept_product(library, [layer], len(rows) > library.selfattn_knows(FEW_ROWS)).product
+    product = _kept_product(library, [layer]).product
     rows = rows.detach().contiguous()
     found, work = rows.new_empty(len(rows), product.outputs), rows.new_empty(len(rows) * (2 + rows.shape[1] // 2) + 1)
     pointers = c_void_p(rows.data_ptr()), c_void_p(found.data_ptr())

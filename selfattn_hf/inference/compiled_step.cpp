@@ -2,7 +2,7 @@
 //
 // Python (compiled.py) builds this file on the machine where it runs, hands over addresses, and checks shapes; nothing
 // here allocates or keeps memory. All arrays are dense and row after row; sizes are in the names:
-//   R rows (hypotheses), k of them for each sentence; D width of a state; H heads of d numbers, I = H d; F inner width of
+//   R rows (hypotheses); D width of a state; H heads of d numbers, I = H d; F inner width of
 //   the feed-forward; T tokens written, this one included; S tokens of the source; V vocabulary.
 
 #include <algorithm>
@@ -28,8 +28,6 @@ constexpr int LANES = 4, BLOCK = 6;
 #endif
 typedef float Lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));  // from any address
 constexpr int PANEL = 2 * LANES;  // outputs whose packed weights lie together
-constexpr int COLUMNS = LANES == 16 ? 4 : 2;  // outputs at once where weights are not packed
-constexpr int FEW = 5;  // rows for which weights need not be packed
 
 // Whole numbers of 8 bits are multiplied GROUP at a time: bytes with 128 added to them, or numbers of 16 bits.
 #if defined(__AVX512VNNI__)
@@ -45,7 +43,7 @@ typedef int16_t Whole;
 
 struct Norm { const float *weight, *bias; int32_t kind; float epsilon; };  // kind: 0 none, 1 layer norm, 2 rms norm
 
-// x W^T + b. Weights [out, in], or packed: panels of outputs, [in, PANEL] each. Where there are scales (one for each
+// x W^T + b. Weights [out, in], for one row, or packed: panels of outputs, [in, PANEL] each. Where there are scales (one for each
 // output), weights are whole numbers of 8 bits, `sums` are those of each output, and packed panels are [in / GROUP, PANEL, GROUP].
 struct Product {
   const void* weight; const float *bias, *scale; const int32_t* sums; int32_t in, out, packed, unused;
@@ -54,17 +52,19 @@ struct Product {
 struct Layer {
   Norm before[3], after[3];  // of mix, read, think
   Product qkv, mixed, query, found, up, down;
-  float *keys, *values;                            // [R, table_width, I]
+  float *keys, *values;                            // [slots, table_width, I]
   const float *source_keys, *source_values;        // [B, S, I]
 };
 
 struct Step {
   const Layer* layers; const Norm* norm; const Product* head;
-  int32_t layer_count, rows, beams, width, heads, head_width, inner, activation, gated, residual, threads, tokens, source,
-      table_width, bias_width, unused;
+  int32_t layer_count, rows, width, heads, head_width, inner, activation, gated, residual, threads, tokens, source,
+      table_width, bias_width;
   float own_scale, source_scale;
   float* x;                        // [R, D] in: embedded and ordered; out: changed
-  const int32_t* table;            // [R, table_width]: which row wrote the token t of this row's past
+  const int32_t* slots;            // [R]: where a row keeps its keys and values
+  const int32_t* sentences;        // [R]: which source it reads
+  const int32_t* table;            // [R, table_width]: in which slot token t of this row's past is kept
   const float* bias;               // [H, bias_width] added to affinities by token, or null
   const float* rotation;           // [d, d] that turns queries and keys, or null
   const unsigned char* visible;    // [B, S] 1 at real source tokens, or null
@@ -115,27 +115,21 @@ inline float sum(Lanes lanes) {
 constexpr int AHEAD = 2048;  // bytes
 inline void fetch(const void* from) { __builtin_prefetch(static_cast<const char*>(from) + AHEAD); }
 
-template <int ROWS>
-void dots(const Product& p, const float* x, float* y, int begin, int end) {  // weights as they are: read on end
-  const float* weight = static_cast<const float*>(p.weight);
-  const int whole = p.in / LANES * LANES;
-  for (int column = begin; column < end; column += COLUMNS) {
-    const int count = std::min(COLUMNS, end - column);
-    const float* w[COLUMNS];
-    for (int c = 0; c < COLUMNS; ++c) w[c] = weight + static_cast<int64_t>(column + std::min(c, count - 1)) * p.in;
-    Lanes sums[ROWS][COLUMNS] = {};
-    for (int k = 0; k < whole; k += LANES)
-      for (int c = 0; c < COLUMNS; ++c) {
-        fetch(w[c] + k);
-        const Lanes some = *reinterpret_cast<const Lanes*>(w[c] + k);
-        for (int r = 0; r < ROWS; ++r) sums[r][c] += some * *reinterpret_cast<const Lanes*>(x + r * p.in + k);
+void dots(const Product& p, const float* x, float* y, int begin, int end) {  // one row, weights as they are: read on end
+  constexpr int AT_ONCE = 4;
+  const float* weight = static_cast<const float*>(p.weight) + static_cast<int64_t>(begin) * p.in;
+  const int most = p.in / (AT_ONCE * LANES) * (AT_ONCE * LANES);
+  for (int column = begin; column < end; ++column, weight += p.in) {
+    Lanes sums[AT_ONCE] = {};
+    for (int k = 0; k < most; k += AT_ONCE * LANES)
+      for (int i = 0; i < AT_ONCE; ++i) {
+        fetch(weight + k + i * LANES);
+        sums[i] += *reinterpret_cast<const Lanes*>(weight + k + i * LANES) *
+                   *reinterpret_cast<const Lanes*>(x + k + i * LANES);
       }
-    for (int r = 0; r < ROWS; ++r)
-      for (int c = 0; c < count; ++c) {
-        float total = sum(sums[r][c]) + (p.bias ? p.bias[column + c] : 0);
-        for (int k = whole; k < p.in; ++k) total += w[c][k] * x[r * p.in + k];
-        y[r * static_cast<int64_t>(p.out) + column + c] = total;
-      }
+    float total = sum((sums[0] + sums[1]) + (sums[2] + sums[3])) + (p.bias ? p.bias[column] : 0);
+    for (int k = most; k < p.in; ++k) total += weight[k] * x[k];
+    y[column] = total;
   }
 }
 
@@ -178,59 +172,23 @@ inline float from_whole(const Product& p, int32_t total, float scale, int column
 
 #if defined(__AVX512VNNI__)
 typedef __m512i Wide;
-constexpr int STEP = 64;  // weights read at once
 inline Wide zero() { return _mm512_setzero_si512(); }
 inline Wide some_weights(const signed char* from) { return _mm512_loadu_si512(from); }
-inline Wide some_inputs(const Whole* from) { return _mm512_loadu_si512(from); }
 inline Wide add(Wide sum, Wide x, Wide weight) { return _mm512_dpbusd_epi32(sum, x, weight); }
-inline int32_t total_of(Wide sum) { return _mm512_reduce_add_epi32(sum); }
 inline Wide everywhere(int32_t group) { return _mm512_set1_epi32(group); }
 inline void store(int32_t* to, Wide sum) { _mm512_storeu_si512(to, sum); }
 #elif defined(__AVX2__)
 typedef __m256i Wide;
-constexpr int STEP = 16;
 inline Wide zero() { return _mm256_setzero_si256(); }
 inline Wide some_weights(const signed char* from) {
   return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
 }
-inline Wide some_inputs(const Whole* from) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(from)); }
 inline Wide add(Wide sum, Wide x, Wide weight) { return _mm256_add_epi32(sum, _mm256_madd_epi16(x, weight)); }
-inline int32_t total_of(Wide sum) {
-  __m128i half = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
-  half = _mm_add_epi32(half, _mm_shuffle_epi32(half, 0x4e));
-  return _mm_cvtsi128_si32(_mm_add_epi32(half, _mm_shuffle_epi32(half, 0xb1)));
-}
 inline Wide everywhere(int32_t group) { return _mm256_set1_epi32(group); }
 inline void store(int32_t* to, Wide sum) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), sum); }
 #endif
 
 #if defined(__AVX2__)
-template <int ROWS>
-void whole_dots(const Product& p, const Whole* x, const float* scales, float* y, int begin, int end) {
-  const signed char* weight = static_cast<const signed char*>(p.weight);
-  const int most = p.in / STEP * STEP;
-  for (int column = begin; column < end; column += COLUMNS) {
-    const int count = std::min(COLUMNS, end - column);
-    const signed char* w[COLUMNS];
-    for (int c = 0; c < COLUMNS; ++c) w[c] = weight + static_cast<int64_t>(column + std::min(c, count - 1)) * p.in;
-    Wide sums[ROWS][COLUMNS];
-    for (int r = 0; r < ROWS; ++r)
-      for (int c = 0; c < COLUMNS; ++c) sums[r][c] = zero();
-    for (int k = 0; k < most; k += STEP)
-      for (int c = 0; c < COLUMNS; ++c) {
-        fetch(w[c] + k);
-        const Wide some = some_weights(w[c] + k);
-        for (int r = 0; r < ROWS; ++r) sums[r][c] = add(sums[r][c], some_inputs(x + r * p.in + k), some);
-      }
-    for (int r = 0; r < ROWS; ++r)
-      for (int c = 0; c < count; ++c) {
-        int32_t total = total_of(sums[r][c]);
-        for (int k = most; k < p.in; ++k) total += w[c][k] * static_cast<int32_t>(x[r * p.in + k]);
-        y[r * static_cast<int64_t>(p.out) + column + c] = from_whole(p, total, scales[r], column + c);
-      }
-  }
-}
-
 template <int ROWS>
 void whole_panel(const Product& p, const Whole* x, const float* scales, float* y, int number) {
   const signed char* weight = static_cast<const signed char*>(p.weight) + static_cast<int64_t>(number) * p.in * PANEL;
@@ -280,24 +238,23 @@ struct Scratch { Whole* whole; float* scales; };
 
 void multiply(const Product& p, const float* x, float* y, int rows, int threads, Scratch scratch) {
   if (p.scale) to_whole(x, scratch.whole, scratch.scales, rows, p.in);
-  const int chunk = p.packed ? PANEL : 64, chunks = (p.out + chunk - 1) / chunk;
+  const int chunks = (p.out + PANEL - 1) / PANEL;
 #pragma omp parallel for schedule(static) num_threads(threads) if (threads > 1)
   for (int number = 0; number < chunks; ++number) {
-    const int begin = number * chunk, end = std::min(begin + chunk, p.out);
+    if (!p.packed) {
+      dots(p, x, y, number * PANEL, std::min((number + 1) * PANEL, p.out));
+      continue;
+    }
     in_blocks(rows, [&](auto count, int first) {
       constexpr int ROWS = decltype(count)::value;
       float* out = y + static_cast<int64_t>(first) * p.out;
 #if defined(__AVX2__)
       if (p.scale) {
-        const Whole* in = scratch.whole + static_cast<int64_t>(first) * p.in;
-        if (p.packed) whole_panel<ROWS>(p, in, scratch.scales + first, out, number);
-        else if constexpr (ROWS <= FEW) whole_dots<ROWS>(p, in, scratch.scales + first, out, begin, end);
+        whole_panel<ROWS>(p, scratch.whole + static_cast<int64_t>(first) * p.in, scratch.scales + first, out, number);
         return;
       }
 #endif
-      const float* in = x + static_cast<int64_t>(first) * p.in;
-      if (p.packed) panel<ROWS>(p, in, out, number);
-      else if constexpr (ROWS <= FEW) dots<ROWS>(p, in, out, begin, end);
+      panel<ROWS>(p, x + static_cast<int64_t>(first) * p.in, out, number);
     });
   }
 }
@@ -377,10 +334,10 @@ void close(const Step& s, const Norm& after, float* x, const float* y) {
 
 extern "C" {
 
-// What Python has to know: sizes of structures, outputs of a panel, inputs of a group, rows for which weights are not
-// packed, and whether whole numbers of 8 bits are served.
+// What Python has to know: sizes of structures, outputs of a panel, inputs of a group, and whether whole numbers of 8 bits
+// are served.
 int32_t selfattn_knows(int32_t what) {
-  const int32_t known[] = {sizeof(Layer), sizeof(Step), PANEL, GROUP, FEW, BYTES};
+  const int32_t known[] = {sizeof(Layer), sizeof(Step), PANEL, GROUP, BYTES};
   return known[what];
 }
 
@@ -416,7 +373,7 @@ void selfattn_step(const Step* step) {
     for (int r = 0; r < R; ++r) {
       float* own = qkv + static_cast<int64_t>(r) * 3 * I;
       if (s.rotation) rotate(s.rotation, own, 2 * s.heads, d, spare);
-      const int64_t slot = (static_cast<int64_t>(r) * s.table_width + T - 1) * I;
+      const int64_t slot = (static_cast<int64_t>(s.slots[r]) * s.table_width + T - 1) * I;
       std::memcpy(layer.keys + slot, own + I, sizeof(float) * I);
       std::memcpy(layer.values + slot, own + 2 * I, sizeof(float) * I);
     }
@@ -434,7 +391,7 @@ void selfattn_step(const Step* step) {
     multiply(layer.query, opened(layer.before[1]), qkv, R, s.threads, scratch);
 #pragma omp parallel for schedule(static) num_threads(s.threads) if (s.threads > 1)
     for (int r = 0; r < R; ++r) {
-      const int64_t sentence = r / s.beams;
+      const int64_t sentence = s.sentences[r];
       look_up(qkv + static_cast<int64_t>(r) * I, layer.source_keys + sentence * S * I, layer.source_values + sentence * S * I,
               [=](int t) { return static_cast<int64_t>(t) * I; }, S, s.heads, d, s.source_scale, nullptr, 0,
               s.visible ? s.visible + sentence * S : nullptr, weights + static_cast<int64_t>(r) * s.heads * longest,

@@ -80,6 +80,10 @@ class DecodingState(Cache):
         if self.beams > 1:
             self.writer.reorder(beam_idx)
 
+    def keep(self, sentences: Tensor) -> None:
+        """Go on with these sentences alone, in this order: [n]."""
+        self.writer.keep(sentences)
+
     @torch.no_grad()
     def answer(
         self, input_ids: Tensor, encoder_outputs: BaseModelOutput | tuple[Tensor, ...], padding: Tensor | None = None
@@ -155,6 +159,12 @@ class _Slots:
         chosen = rows.view(-1, self.beams) % self.beams
         self.past = self.past.gather(1, chosen[..., None].expand(-1, -1, self.past.shape[2]))
 
+    def keep(self, sentences: Tensor) -> None:
+        """Go on with these sentences alone, in this order: [n]."""
+        self.past, self.places = self.past[sentences], self.places[sentences]
+        for step in self._steps:
+            step.keep_sentences(sentences)
+
     def write(self, x: Tensor, tokens: Places) -> Tensor:
         """New tokens, embedded and ordered, [R, D], and where they stand, the same place in every row -> [R, V]."""
         sentences, beams, now, length = len(self.past), self.beams, tokens.queries, tokens.keys.shape[1] - 1
@@ -217,6 +227,15 @@ class _LayerStep:
         index = slots[:, None, :, None].expand(-1, self.heads, -1, self.keys.shape[-1])
         for old in (self.keys, self.values):
             old[:, :, : slots.shape[1]] = old.gather(2, index)
+
+    def keep_sentences(self, sentences: Tensor) -> None:
+        """Keep the sentences named, [n], in this order."""
+        self.keys, self.values = self.keys[sentences], self.values[sentences]
+        self.source_keys, self.source_values = self.source_keys[sentences], self.source_values[sentences]
+        if self.source_mask is not None:
+            self.source_mask = self.source_mask[sentences]
+        if self.blind is not None:
+            self.blind = self.blind[sentences]
 
     def _look_back(self, x: Tensor, position: Any, tokens: Places, pairs: Places, mask: Tensor | None) -> Tensor:
         if self.mix.order_in_every_block:

@@ -18,6 +18,9 @@ from .decoding import DecodingState
 NEVER = -1e9
 # Neighbours that are first compared among themselves when the best of very many are looked for.
 GROUP = 64
+# Share of the rows of a batch that still write at which those that do not are left out. What changes scores may count
+# rows, and then all of them stay.
+SHRINK = 0.8
 Process = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -77,22 +80,25 @@ def write_greedily(
     length, logits = begun.shape[1], first
     texts = begun.new_full((len(begun), ends.longest), ends.padding)
     texts[:, :length] = begun
-    over: Tensor | None = None
+    rows = torch.arange(len(begun), device=begun.device)  # that are still written
+    over = torch.zeros_like(rows, dtype=torch.bool)
     while True:
         if process is not None:
             logits = process(texts[:, :length], logits.to(torch.float32, copy=True))
-        ids = logits.argmax(-1)
-        if over is not None:
-            ids = ids.masked_fill(over, ends.padding)
-        texts[:, length] = ids
+        ids = logits.argmax(-1).masked_fill(over, ends.padding)
+        texts[rows, length] = ids
         length += 1
         if length >= ends.longest:
             return texts
         if ends.tokens is not None:
-            hit = ends.hit(ids, length)
-            over = hit if over is None else over | hit
-            if bool(over.all()):
+            over = over | ends.hit(ids, length)
+            left = len(over) - int(over.sum())
+            if not left:
                 return texts[:, :length]
+            if process is None and left <= SHRINK * len(over):
+                kept = over.logical_not().nonzero()[:, 0]
+                state.keep(kept)
+                rows, ids, over = rows[kept], ids[kept], over[kept]
         logits = state.next(ids)
 
 
@@ -106,6 +112,21 @@ class _Beams:
     def chosen(self, index: Tensor) -> "_Beams":
         """[B, n] of k -> n."""
         return _Beams(_take(self.texts, index), self.scores.gather(1, index))
+
+    def of(self, sentences: Tensor) -> "_Beams":
+        """Those of some sentences, [n]."""
+        return _Beams(self.texts[sentences], self.scores[sentences])
+
+
+class _Done:
+    """What has been found for every sentence: [B, k, L] ids, [B, k] tokens of them."""
+
+    def __init__(self, done: _Beams, tokens: Tensor) -> None:
+        self.texts, self.tokens = done.texts.clone(), tokens.clone()
+
+    def put(self, sentences: Tensor, done: _Beams, tokens: Tensor) -> None:
+        """Sentences [n], their texts and their tokens."""
+        self.texts[sentences], self.tokens[sentences] = done.texts, tokens
 
 
 def search_beams(
@@ -136,7 +157,8 @@ def search_beams(
     is_done = torch.zeros_like(scores, dtype=torch.bool)
     tokens = torch.zeros_like(scores, dtype=torch.long)  # that a text which is done has got
     can_improve = torch.ones(sentences, 1, dtype=torch.bool, device=begun.device)
-    offsets = torch.arange(sentences, device=begun.device)[:, None] * k
+    left = torch.arange(sentences, device=begun.device)  # sentences that are still written
+    whole = _Done(done, tokens)
     while True:
         if process is None:
             found, origin, ids = _best(logits.float(), running.scores, candidates)
@@ -150,12 +172,12 @@ def search_beams(
             # Only the best k can end; what is left of the candidates is there to go on with.
             ending = hit.clone()
             ending[:, k:] = False
-            final = found / (length - start) ** how.length_penalty
-            final = final + ((is_done.all(1, keepdim=True) & (how.early_stopping is True)).float() * NEVER)
-            final = final + (~can_improve).float() * NEVER + (~ending).float() * NEVER
+            ranked = found / (length - start) ** how.length_penalty
+            ranked = ranked + (is_done.all(1, keepdim=True) & (how.early_stopping is True)).float() * NEVER
+            ranked = ranked + (~can_improve).float() * NEVER + (~ending).float() * NEVER
             ended = _take(running.texts, origin)
             ended[:, :, length - 1] = ids
-            both = _Beams(torch.cat([done.texts, ended], dim=1), torch.cat([done.scores, final], dim=1))
+            both = _Beams(torch.cat([done.texts, ended], dim=1), torch.cat([done.scores, ranked], dim=1))
             best = both.scores.topk(k).indices
             done = both.chosen(best)
             is_done = torch.cat([is_done, ending], dim=1).gather(1, best)
@@ -166,13 +188,24 @@ def search_beams(
         reach = (ends.longest if how.early_stopping == "never" and how.length_penalty > 0 else length) - start
         worst = done.scores.amin(1, keepdim=True).where(is_done, torch.full_like(done.scores, NEVER))
         can_improve = can_improve & (going[:, :1] / reach**how.length_penalty > worst).any(1, keepdim=True)
-        full = is_done.all() & (how.early_stopping is True)
-        if bool(~can_improve.any() | full | hit.all()):
+        final = ~can_improve[:, 0] | (is_done.all(1) & (how.early_stopping is True))  # nothing comes after
+        if bool(~can_improve.any() | final.all() | hit.all()):
+            whole.put(left, done, tokens)
             break
-        state.reorder_cache((origin + offsets).flatten())
+        open_ones = len(final) - int(final.sum())
+        rows = (origin + torch.arange(len(left), device=left.device)[:, None] * k).flatten()
+        state.reorder_cache(rows)
+        if process is None and open_ones <= SHRINK * len(left):
+            whole.put(left, done, tokens)
+            kept = (~final).nonzero()[:, 0]
+            state.keep(kept)
+            left, ids, tokens, is_done, can_improve = (
+                given[kept] for given in (left, ids, tokens, is_done, can_improve)
+            )
+            running, done = running.of(kept), done.of(kept)
         logits = state.next(ids.flatten())
-    kept = how.num_return_sequences or 1
-    return done.texts[:, :kept].flatten(0, 1)[:, : start + int(tokens[:, :kept].max())]
+    asked = how.num_return_sequences or 1
+    return whole.texts[:, :asked].flatten(0, 1)[:, : start + int(whole.tokens[:, :asked].max())]
 
 
 def _best(logits: Tensor, scores: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:

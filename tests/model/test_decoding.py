@@ -149,6 +149,17 @@ def test_weights_that_change_are_seen(make_model, source):
     assert not torch.equal(model.generate(**source), before)
 
 
+@pytest.mark.parametrize("asked", [{}, {"num_beams": 3}, {"num_beams": 3, "early_stopping": True}], ids=str)
+def test_sentences_that_are_done_are_left_out(asked, make_model, source, monkeypatch):
+    left, keep = [], DecodingState.keep
+    monkeypatch.setattr(DecodingState, "keep", lambda self, kept: (left.append(len(kept)), keep(self, kept)))
+    draw = torch.Generator().manual_seed(3)
+    ids, model = torch.randint(3, 40, (12, 6), generator=draw), make_model(torch.float64, initializer_range=0.6)
+    several = {"input_ids": ids, "decoder_input_ids": ids[:, :2], "max_new_tokens": 60, "eos_token_id": [*range(2, 9)]}
+    assert torch.equal(*both_ways(model, monkeypatch, **several, **asked))
+    assert left and left == sorted(left, reverse=True)
+
+
 @pytest.mark.parametrize("beams", [1, 3])
 def test_what_else_can_end_a_text_is_left_to_the_loops_of_transformers(beams, make_model, source, monkeypatch):
     model = make_model()
