@@ -149,7 +149,9 @@ def test_weights_that_change_are_seen(make_model, source):
     assert not torch.equal(model.generate(**source), before)
 
 
-@pytest.mark.parametrize("asked", [{}, {"num_beams": 3}, {"num_beams": 3, "early_stopping": True}], ids=str)
+@pytest.mark.parametrize(
+    "asked", [{}, {"num_beams": 3, "length_penalty": 0.0}, {"num_beams": 3, "early_stopping": True}], ids=str
+)
 def test_sentences_that_are_done_are_left_out(asked, make_model, source, monkeypatch):
     left, keep = [], DecodingState.keep
     monkeypatch.setattr(DecodingState, "keep", lambda self, kept: (left.append(len(kept)), keep(self, kept)))
