@@ -4,6 +4,7 @@ transformers' `generate` writes with every model that has a head over the vocabu
 decoders remember.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from .fields import near, refuse_unless
 from .folders import WeightsError, read_json
 from .layers import DecoderCache, make_cache
 from .pretrained import SelfAttnPreTrainedModel
-from .writing import Ends, search_beams, write_greedily
+from .writing import Ends, Process, search_beams, write_greedily
 
 # Ways of generating that a `DecodingState` serves.
 SOONER = (
@@ -126,7 +127,7 @@ class SelfAttnGenerator(SelfAttnPreTrainedModel):
         if state.length:
             return None
         logits = state.answer(input_ids, given["encoder_outputs"], given.get("attention_mask")).logits[:, -1]
-        return state, input_ids, logits, processors or None, ends
+        return state, input_ids, logits, _in_turn(processors) if processors else None, ends
 
     def _decodes_sooner(self, how: GenerationConfig, given: dict[str, Any], mode: GenerationMode) -> bool:
         """Whether `DecodingState` serves: for text alone, since it is no cache to go on with and records nothing."""
@@ -139,6 +140,17 @@ class SelfAttnGenerator(SelfAttnPreTrainedModel):
             and not hasattr(vars(self).get("forward"), "_torchdynamo_orig_callable")  # compiled for another cache
             and DecodingState.serves(self.get_decoder(), self.get_output_embeddings())
         )
+
+
+def _in_turn(processors: Iterable[Any]) -> Process:
+    """What changes scores, one after the other; transformers' list of them asks each for its signature every time."""
+
+    def process(ids: Tensor, scores: Tensor) -> Tensor:
+        for one in processors:
+            scores = one(ids, scores)
+        return scores
+
+    return process
 
 
 def check_generation(how: dict[str, Any], config: SelfAttnConfig) -> None:
