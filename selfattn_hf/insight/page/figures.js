@@ -98,7 +98,7 @@ function curves({ series, label, xName, yName, log = false, rule = null, width: 
   const scale = (value) => (log ? Math.log10(value) : value);
   const [xs, ys] = [all("x"), all("y")].map((values) => values.map(scale));
   let [x0, x1, y0, y1] = [Math.min(...xs), Math.max(...xs), Math.min(...ys, ...(yLow === null ? [] : [yLow])), Math.max(...ys)];
-  if (y1 - y0 < 1e-12) [y0, y1] = [y0 - 1, y1 + 1];
+  if (y1 - y0 < 1e-12) [y0, y1] = [yLow === null ? y0 - 1 : y0, y1 + 1];
   if (x1 === x0) x1 = x0 + 1;
   const X = (value) => left + ((scale(value) - x0) / (x1 - x0)) * (width - left - right);
   const Y = (value) => height - bottom - ((scale(value) - y0) / (y1 - y0)) * (height - top - bottom);

@@ -28,11 +28,11 @@ function maskFigure() {
   const what = state.show === "affinities" ? "affinities" : "weights";
   const forbidden = one.future_weight;
   return [
-    make("div", { class: "row" }, figure([`Decoder, layer ${layer + 1}, head ${head + 1}: ${what} `, make("strong", {}, on ? "with the mask" : "without the mask"), `. ${mask.future_mask ? "" : "This model was trained with future_mask=False: its mask hides nothing. "}A frame is a later word.`],
-      matrix({ values, rows: tokens, columns: tokens, most: state.show === "affinities" ? largestOf(one.affinities) : 1, cell: clamp(Math.floor(480 / tokens.length), 15, 26), key: "mask", label: `${what} of the decoder ${on ? "with" : "without"} the mask; the numbers are in the table below.`, region: (i, j) => j > i,
+    make("div", { class: "row" }, figure([`Decoder, layer ${layer + 1}, head ${head + 1}: ${what} `, make("strong", {}, !mask.future_mask ? "of a model that has no mask" : on ? "with the mask" : "without the mask"), `. ${mask.future_mask ? "" : "It was trained with future_mask=False, so the switch changes nothing. "}A frame is a later word.`],
+      matrix({ values, rows: tokens, columns: tokens, most: state.show === "affinities" ? largestOf(one.affinities) : 1, cell: clamp(Math.floor(430 / tokens.length), 15, 26), key: "mask", label: `${what} of the decoder ${on ? "with" : "without"} the mask; the numbers are in the table below.`, region: (i, j) => j > i,
         tell: (i, j) => `${quoted(tokens[i])} → ${quoted(tokens[j])}: ${values[i][j] === null ? "−∞" : shown(values[i][j])}` })),
-      figure("What the mask takes away: without it, this share of each word's attention lies on words that come later.", make("div", { class: "scroll" }, tableOf(["word", "on later words"], tokens.map((token, k) => [token, barred(forbidden[k], forbidden[k], 7)]))))),
-    make("p", { class: "finding" }, `Without the mask, ${quoted(tokens[0])} would spend ${shown(forbidden[0])} of its attention on words that are not written yet.`),
+      figure(`${mask.future_mask ? "What the mask takes away: without it" : "What a mask would take away"}, this share of each word's attention lies on words that come later.`, make("div", { class: "scroll" }, tableOf(["word", "on later words"], tokens.map((token, k) => [token, barred(forbidden[k], forbidden[k], 7)]))))),
+    make("p", { class: "finding" }, `${mask.future_mask ? "Without the mask" : "Here"}, ${quoted(tokens[0])} ${mask.future_mask ? "would spend" : "spends"} ${shown(forbidden[0])} of its attention on words that are not written yet.`),
     numbers(`These ${what} ${on ? "with" : "without"} the mask as a table`, ["", ...tokens], () => values.map((row, i) => [tokens[i], ...row.map((value) => (value === null ? "−∞" : value))])),
   ];
 }
