@@ -27,7 +27,8 @@ def main(arguments: list[str]) -> None:
     """Parse, load, translate."""
     options = parse(arguments)
     given = {"num_beams": options.num_beams, "max_new_tokens": options.max_new_tokens}
-    batch_size = {} if options.batch_size is None else {"batch_size": options.batch_size}
+    limits = {"batch_size": options.batch_size, "batch_tokens": options.batch_tokens}
+    limits = {name: limit for name, limit in limits.items() if limit is not None}
     with contextlib.ExitStack() as files:
         # Files are opened first: a wrong name should not cost the seconds that loading a model takes.
         source = sys.stdin.buffer if options.file in (None, "-") else files.enter_context(open(options.file, "rb"))
@@ -37,11 +38,11 @@ def main(arguments: list[str]) -> None:
         if options.text is not None:
             write(target, translator(options.text, **given))
         elif translator.reads_heads:
-            translate_sentences(translator, options.file, target, {**batch_size, **given})
+            translate_sentences(translator, options.file, target, {**limits, **given})
         elif source is sys.stdin.buffer and sys.stdin.isatty():
             converse(translator, target, given)
         else:
-            translate_lines(translator, source, target, options.file or "standard input", {**batch_size, **given})
+            translate_lines(translator, source, target, options.file or "standard input", {**limits, **given})
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -57,6 +58,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--output", metavar="FILE", help="write there instead of to the terminal")
     parser.add_argument("--num_beams", type=positive, metavar="N", help="beams of the search, 1 is greedy (as saved)")
     parser.add_argument("--batch_size", type=positive, metavar="N", help="sentences that are computed at once (32)")
+    most = "source tokens that are computed at once, at most: many short sentences, few long ones"
+    parser.add_argument("--batch_tokens", type=positive, metavar="N", help=most)
     parser.add_argument("--max_new_tokens", type=positive, metavar="N", help="longest answer in tokens (as saved)")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (a GPU where there is one)")
     parser.add_argument("--dtype", help="number format of the weights, such as bfloat16 (as saved)")
@@ -65,8 +68,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.text is not None and options.file is not None:
         parser.error("--text is translated instead of a file, so give one of the two")
-    if options.text is not None and options.batch_size is not None:
-        parser.error("--batch_size does nothing for one --text; leave it out")
+    for name in ("batch_size", "batch_tokens"):
+        if options.text is not None and getattr(options, name) is not None:
+            parser.error(f"--{name} does nothing for one --text; leave it out")
     return options
 
 

@@ -114,6 +114,7 @@ class Translator:
         heads: Sequence[Sequence[int | str]] | None = None,
         num_beams: int | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
+        batch_tokens: int | None = None,
         max_new_tokens: int | None = None,
         **generate: Any,
     ) -> str | list[str]:
@@ -124,7 +125,9 @@ class Translator:
             heads: for such a model, of each text the heads of its words as Universal Dependencies count them: the
                 number of the head word, from 1 on, and 0 for the root.
             num_beams: width of the beam search, 1 is greedy; None: as saved with the model.
-            batch_size: texts that are computed at once; it changes the time, not the answers.
+            batch_size: texts that are computed at once, at most; it changes the time, not the answers.
+            batch_tokens: source tokens that are computed at once, at most, padding counted: many short texts, few long
+                ones, about the same memory. A longer text goes alone. None: batch_size alone counts.
             max_new_tokens: longest answer in tokens; None: as saved with the model, else 256 or the places that the
                 decoder knows. Answers that reach it are counted in a warning of the log.
             **generate: any other field of transformers' `GenerationConfig`.
@@ -134,19 +137,17 @@ class Translator:
                 that the model needs, with its index.
         """
         self._sources.check_heads(texts, heads is not None)
+        _check_limits(batch_size, batch_tokens)
         if isinstance(texts, str):
-            return self([texts], num_beams=num_beams, batch_size=batch_size, max_new_tokens=max_new_tokens, **generate)[
-                0
-            ]
-        if batch_size < 1:
-            raise ValueError(f"batch_size is a number of texts and starts at 1, got {batch_size}.")
+            return self([texts], num_beams=num_beams, max_new_tokens=max_new_tokens, **generate)[0]
         settings, limit = self._settings(num_beams, max_new_tokens, generate)
         sources = self._sources.encode(texts, heads)
         answers = [""] * len(sources)
         full = 0
         # Texts of one length meet in one batch, the longest first: what does not fit into memory shows at once.
         order = sorted((i for i, row in enumerate(sources) if row), key=lambda i: -len(sources[i]["input_ids"]))
-        for rows in (order[start : start + batch_size] for start in range(0, len(order), batch_size)):
+        lengths = [len(row["input_ids"]) if row else 0 for row in sources]
+        for rows in _batches(order, lengths, batch_size, batch_tokens):
             decoded, unfinished = self._generate([sources[i] for i in rows], settings)
             full += unfinished
             for i, answer in zip(rows, decoded, strict=True):
@@ -174,8 +175,7 @@ class Translator:
         Raises:
             ValueError: as for a call; the index counts from the first text of the stream.
         """
-        if batch_size < 1:
-            raise ValueError(f"batch_size is a number of texts and starts at 1, got {batch_size}.")
+        _check_limits(batch_size, options.get("batch_tokens"))
         self._sources.check_heads(texts, heads is not None)
         rows: Iterator[Any] = iter(texts) if heads is None else pairs(texts, heads)
         done = 0
@@ -235,6 +235,21 @@ class Translator:
         finished = torch.isin(answers[:, 1:], end).any(dim=1)
         texts = self.tokenizers.target.batch_decode(answers, skip_special_tokens=True)
         return texts, int((~finished).sum())
+
+
+def _check_limits(batch_size: int, batch_tokens: int | None) -> None:
+    for name, what, given in (("batch_size", "texts", batch_size), ("batch_tokens", "tokens", batch_tokens)):
+        if given is not None and given < 1:
+            raise ValueError(f"{name} is a number of {what} and starts at 1, got {given}.")
+
+
+def _batches(order: list[int], lengths: list[int], most: int, most_tokens: int | None) -> Iterator[list[int]]:
+    """Texts in their order, the longest first, as many at once as both limits allow, and at least one."""
+    start = 0
+    while start < len(order):
+        fit = most if most_tokens is None else min(most, max(1, most_tokens // lengths[order[start]]))
+        yield order[start : start + fit]
+        start += fit
 
 
 def _device(device: str | torch.device | None) -> torch.device:

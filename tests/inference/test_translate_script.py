@@ -48,7 +48,15 @@ def test_help_answers_within_a_second_and_imports_nothing_heavy():
     result = run("--help")
     assert time.perf_counter() - start < 1
     assert result.returncode == 0
-    for name in ("--text", "--output", "--num_beams", "--batch_size", "--max_new_tokens", "--revision"):
+    for name in (
+        "--text",
+        "--output",
+        "--num_beams",
+        "--batch_size",
+        "--batch_tokens",
+        "--max_new_tokens",
+        "--revision",
+    ):
         assert name in result.stdout.decode()
     top = [node for node in ast.parse((SCRIPTS / "translate.py").read_text()).body if isinstance(node, ast.ImportFrom)]
     assert {node.module.split(".")[0] for node in top} <= set(sys.stdlib_module_names) | {"_cli"}
@@ -108,6 +116,7 @@ def test_a_conversation_goes_on_after_an_error(translate, translator, sentences,
     [
         (["model", "file", "--text", "x"], "so give one of the two"),
         (["model", "--text", "x", "--batch_size", "3"], "--batch_size does nothing for one --text"),
+        (["model", "--text", "x", "--batch_tokens", "3"], "--batch_tokens does nothing for one --text"),
         (["model", "--num_beams", "0"], "a whole number from 1 on is needed, got '0'"),
         (["model", "--max_new_tokens", "many"], "a whole number from 1 on is needed, got 'many'"),
         (["model", "no-such-file.txt"], "no-such-file.txt"),

@@ -49,6 +49,30 @@ def test_texts_of_like_length_share_a_batch_and_the_longest_comes_first(translat
     assert flat == sorted(flat, reverse=True)
 
 
+@pytest.mark.parametrize("most", [1, 9, 12, 1000])
+def test_a_batch_has_no_more_tokens_than_are_allowed(translator, sentences, monkeypatch, most):
+    texts, shapes, generate = [*sentences, "snow", "dog"], [], translator.model.generate
+    alone = translator(texts)
+
+    def watched(**given):
+        shapes.append(tuple(given["input_ids"].shape))
+        return generate(**given)
+
+    monkeypatch.setattr(translator.model, "generate", watched)
+    assert translator(texts, batch_tokens=most, batch_size=4) == alone
+    assert list(translator.stream(texts, batch_tokens=most, batch_size=4)) == alone
+    assert sum(rows for rows, _ in shapes) == 2 * len(texts)
+    assert all(rows <= 4 and (rows == 1 or rows * width <= most) for rows, width in shapes)
+    assert most == 1 or max(rows for rows, _ in shapes) > 1
+
+
+@pytest.mark.parametrize(("name", "what"), [("batch_size", "texts"), ("batch_tokens", "tokens")])
+def test_a_batch_of_nothing_is_refused(translator, name, what):
+    for call in (translator, lambda *given, **more: list(translator.stream(*given, **more))):
+        with pytest.raises(ValueError, match=f"{name} is a number of {what} and starts at 1, got 0"):
+            call(["snow"], **{name: 0})
+
+
 @pytest.mark.parametrize("empty", ["", "   ", "\t\n"])
 def test_an_empty_text_has_an_empty_answer_and_keeps_its_place(translator, sentences, empty):
     assert translator(empty) == ""
