@@ -5,6 +5,7 @@ places that ask the queries) is computed by torch's operations, with the same re
 """
 
 import ctypes
+import functools
 from collections.abc import Sequence
 from ctypes import Structure, byref, c_float, c_int32, c_int64, c_void_p
 from typing import Any
@@ -258,7 +259,7 @@ def _kept_product(library: ctypes.CDLL, layers: Sequence[Any]) -> Packed:
 
 def _multiply(layer: Int8Linear, rows: Tensor) -> Tensor | None:
     """[R, in] -> [R, out] by a layer of 8 bits, or None where it is torch's to compute."""
-    library = load_library() if rows.device.type == "cpu" and rows.dtype == torch.float32 else None
+    library = _library() if rows.device.type == "cpu" and rows.dtype == torch.float32 else None
     if library is None or not library.selfattn_knows(SERVES_BYTES) or rows.shape[1] % library.selfattn_knows(GROUP):
         return None
     product = _kept_product(library, [layer]).product
@@ -278,16 +279,27 @@ def offer() -> None:
 def _writer(decoder: Any, head: nn.Module, states: Tensor, padding: Tensor | None, beams: int) -> CompiledWriter | None:
     if states.device.type != "cpu":
         return None
-    library = load_library()
+    library = _library()
     if library is None or not CompiledWriter.serves(library, decoder, head, states):
         return None
-    library.selfattn_work_size.restype = c_int64
     return CompiledWriter(library, decoder, head, states, padding, beams)
+
+
+@functools.cache
+def _library() -> ctypes.CDLL | None:
+    """The compiled code, if there is any, after a look whether both sides mean the same structures."""
+    library = load_library()
+    if library is not None:
+        library.selfattn_work_size.restype = c_int64
+        sizes = library.selfattn_knows(LAYER_SIZE), library.selfattn_knows(STEP_SIZE)
+        if sizes != (ctypes.sizeof(_Layer), ctypes.sizeof(_Step)):
+            raise RuntimeError("compiled.py and compiled_step.cpp are of different versions. Install the package anew.")
+    return library
 
 
 def _side_by_side(layers: Sequence[Any], name: str) -> Tensor:
     parts = [getattr(layer, name).detach() for layer in layers]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+    return parts[0].contiguous() if len(parts) == 1 else torch.cat(parts)
 
 
 def _address(numbers: Tensor | None, kept: list[Tensor]) -> int | None:

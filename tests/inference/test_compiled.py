@@ -117,6 +117,18 @@ def test_it_writes_the_same_texts(asked, monkeypatch):
 
 
 @needs_library
+@pytest.mark.parametrize("asked", [{}, {"num_beams": 3, "length_penalty": 0.0}], ids=str)
+def test_it_goes_on_with_the_sentences_that_are_left(asked, monkeypatch):
+    left, keep, (ids, mask) = [], compiled.CompiledWriter.keep, make_source(12)
+    monkeypatch.setattr(compiled.CompiledWriter, "keep", lambda self, kept: (left.append(len(kept)), keep(self, kept)))
+    asked |= {"attention_mask": mask, "decoder_input_ids": ids[:, :3], "max_new_tokens": STEPS}
+    asked["eos_token_id"] = [*range(2, 45)]
+    fast = make_model().generate(ids, **asked)
+    monkeypatch.setattr(DecodingState, "offered", None)
+    assert torch.equal(fast, make_model().generate(ids, **asked)) and left
+
+
+@needs_library
 def test_several_threads_compute_the_same(monkeypatch):
     model, threads = make_model(), torch.get_num_threads()
     try:
