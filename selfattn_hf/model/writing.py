@@ -84,7 +84,7 @@ def write_greedily(
     over = torch.zeros_like(rows, dtype=torch.bool)
     while True:
         if process is not None:
-            logits = process(texts[:, :length], logits.to(torch.float32, copy=True))
+            logits = process(texts[:, :length], logits.float())
         ids = logits.argmax(-1).masked_fill(over, ends.padding)
         texts[rows, length] = ids
         length += 1
