@@ -123,6 +123,7 @@ class CompiledWriter:
             and config.position_injection == "input"
             and config.feedforward in ACTIVATIONS
             and _asks_no_queries(position)
+            and _turns_heads_alike(position)
         )
 
     def write(self, x: Tensor, tokens: Places) -> Tensor:
@@ -244,17 +245,25 @@ class Packed:
         product.weight = _address(weight, kept)
         self.product, self._kept = product, kept
 
+    def hold(self, parts: Sequence[Tensor]) -> None:
+        """Keep what it was made of, so that no other numbers come to lie at the same address."""
+        self._kept += [part.detach() for part in parts]
 
-# Weights of 8 bits do not change: they are laid out once for all texts.
-_in_bytes: WeakKeyDictionary[nn.Module, dict[tuple[Any, ...], Packed]] = WeakKeyDictionary()
+
+# Weights of 8 bits hardly ever change: they are laid out once for all texts, and anew after others were loaded.
+_in_bytes: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], tuple[list[Any], Packed]]] = WeakKeyDictionary()
 
 
 def _kept_product(library: ctypes.CDLL, layers: Sequence[Any]) -> Packed:
-    known = _in_bytes.setdefault(layers[0], {})
-    key = tuple(layer.weight.data_ptr() for layer in layers)
-    if key not in known:
-        known[key] = Packed(library, layers, packed=True)
-    return known[key]
+    known, key = _in_bytes.setdefault(layers[0], {}), tuple(map(id, layers))
+    parts = [part for layer in layers for part in (layer.weight, layer.scale, layer.bias) if part is not None]
+    now = [(part.data_ptr(), 0 if part.is_inference() else part._version) for part in parts]
+    then, product = known.get(key, (None, None))
+    if product is None or then != now:
+        product = Packed(library, layers, packed=True)
+        product.hold(parts)
+        known[key] = now, product
+    return product
 
 
 def _multiply(layer: Int8Linear, rows: Tensor) -> Tensor | None:
@@ -262,8 +271,10 @@ def _multiply(layer: Int8Linear, rows: Tensor) -> Tensor | None:
     library = _library() if rows.device.type == "cpu" and rows.dtype == torch.float32 else None
     if library is None or not library.selfattn_knows(SERVES_BYTES) or rows.shape[1] % library.selfattn_knows(GROUP):
         return None
-    product = _kept_product(library, [layer]).product
-    rows = rows.detach().contiguous()
+    if any(part is not None and part.dtype != rows.dtype for part in (layer.scale, layer.bias)):
+        return None
+    packed = _kept_product(library, [layer])  # by this name it lives on where another thread lays it out anew
+    product, rows = packed.product, rows.detach().contiguous()
     found, work = rows.new_empty(len(rows), product.outputs), rows.new_empty(len(rows) * (2 + rows.shape[1] // 2) + 1)
     pointers = c_void_p(rows.data_ptr()), c_void_p(found.data_ptr())
     library.selfattn_multiply(byref(product), *pointers, len(rows), torch.get_num_threads(), c_void_p(work.data_ptr()))
@@ -317,6 +328,12 @@ def _parts(position: nn.Module) -> list[PositionalEncoding]:
 
 def _turns(position: nn.Module) -> bool:
     return any(type(part).rotate is not PositionalEncoding.rotate for part in _parts(position))
+
+
+def _turns_heads_alike(position: nn.Module) -> bool:
+    """Whether one matrix for each place turns queries and keys, as our own encodings do: one that joined may not."""
+    ours = PositionalEncoding.__module__.rpartition(".")[0]
+    return all(type(part).rotate.__module__.rpartition(".")[0] == ours for part in _parts(position))
 
 
 def _asks_no_queries(position: Any) -> bool:

@@ -44,9 +44,16 @@ class Ends:
     @classmethod
     def of(cls, generation_config: Any, criteria: Any) -> "Ends | None":
         """From what transformers hands to its loops; None where something else can end a text."""
-        if any(type(one) not in (MaxLengthCriteria, EosTokenCriteria) for one in criteria) or not criteria.max_length:
-            return None
         tokens, padding = generation_config._eos_token_tensor, generation_config._pad_token_tensor
+        for one in criteria:  # the caller's own stand in place of those that the configuration asks for
+            if type(one) is MaxLengthCriteria:
+                known = one.max_length == generation_config.max_length
+            else:
+                known = type(one) is EosTokenCriteria and tokens is not None and _are_alike(one.eos_token_id, tokens)
+            if not known:
+                return None
+        if not criteria.max_length:
+            return None
         if tokens is None:
             return cls(None, criteria.max_length, -1, -1)
         end = int(tokens[0])
@@ -250,6 +257,11 @@ def best_of(scores: Tensor, count: int) -> tuple[Tensor, Tensor]:
         places = torch.cat([places, rest.expand(rows, -1)], dim=1)
     top = scores.gather(1, places).topk(count)
     return top.values, places.gather(1, top.indices)
+
+
+def _are_alike(some: Tensor, others: Tensor) -> bool:
+    """Whether both name the same tokens."""
+    return set(some.flatten().tolist()) == set(others.flatten().tolist())
 
 
 def _take(texts: Tensor, index: Tensor) -> Tensor:

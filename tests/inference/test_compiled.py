@@ -192,6 +192,46 @@ def test_a_copy_of_a_model_of_8_bits_has_its_own_weights():
     assert torch.equal(write(model, 4, 2)[0], before)
 
 
+@needs_bytes
+def test_weights_of_8_bits_that_are_loaded_are_seen():
+    model, other = to_int8(make_model()), to_int8(make_model(initializer_range=0.2))
+    before = write(model, 4, 2)[0]
+    model.load_state_dict(other.state_dict())
+    assert torch.equal(write(model, 4, 2)[0], write(other, 4, 2)[0])
+    assert not torch.equal(write(other, 4, 2)[0], before)
+
+
+@needs_bytes
+@pytest.mark.parametrize("name", ["weight", "scale", "bias"])
+def test_a_layer_of_8_bits_may_be_given_other_numbers(name, monkeypatch):
+    torch.manual_seed(0)
+    layer, x = Int8Linear(torch.nn.Linear(64, 33)), torch.randn(3, 64)
+    layer(x)
+    part = getattr(layer, name)
+    part.data = -part.data if name == "weight" else part.data * 2
+    fast = layer(x)
+    monkeypatch.setattr(Int8Linear, "offered", None)
+    torch.testing.assert_close(fast, layer(x), atol=1e-6, rtol=1e-5)
+
+
+@needs_bytes
+def test_scales_of_another_format_are_left_to_torch():
+    layer = Int8Linear(torch.nn.Linear(64, 33)).to(torch.bfloat16)
+    assert compiled._multiply(layer, torch.randn(3, 64)) is None
+
+
+@needs_library
+def test_an_encoding_that_turns_every_head_its_own_way_is_left_to_torch(monkeypatch):
+    class Own(type(make_model(position_encoding="rope").get_decoder().position)):
+        def rotate(self, heads, places):
+            return super().rotate(heads, places) * torch.arange(1, heads.shape[1] + 1)[:, None, None]
+
+    model = make_model(position_encoding="rope")
+    assert write(model, 2, 2)[1] is compiled.CompiledWriter
+    model.get_decoder().position.__class__ = Own
+    assert write(model, 2, 2)[1] is _Slots
+
+
 @needs_library
 def test_both_sides_mean_the_same_structures():
     assert LIBRARY.selfattn_knows(compiled.LAYER_SIZE) == ctypes.sizeof(compiled._Layer)

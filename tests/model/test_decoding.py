@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from transformers import StoppingCriteriaList
+from transformers.generation.stopping_criteria import EosTokenCriteria, MaxLengthCriteria
 from transformers.generation.streamers import BaseStreamer
 from transformers.modeling_outputs import BaseModelOutput
 
@@ -171,6 +172,17 @@ def test_what_else_can_end_a_text_is_left_to_the_loops_of_transformers(beams, ma
     assert model.generate(**source, num_beams=beams, stopping_criteria=stop).shape[1] <= 4
     with pytest.raises(pytest.fail.Exception, match="the shorter loop"):  # positive control
         model.generate(**source, num_beams=beams)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+@pytest.mark.parametrize("own", [EosTokenCriteria([*range(4, 30)]), MaxLengthCriteria(6)], ids=["end", "length"])
+def test_an_end_of_the_callers_own_stands_in_place_of_the_configured_one(own, beams, make_model, source, monkeypatch):
+    asked = {**source, "num_beams": beams}
+    sooner, later = both_ways(
+        model := make_model(torch.float64), monkeypatch, **asked, stopping_criteria=StoppingCriteriaList([own])
+    )
+    assert torch.equal(sooner, later)
+    assert not torch.equal(sooner, model.generate(**asked))
 
 
 def test_what_is_written_is_streamed(make_model, source):
