@@ -157,9 +157,10 @@ void panel(const Product& p, const float* x, float* y, int number) {
 // Rows as whole numbers from -127 to 127, and their scales.
 void to_whole(const float* x, Whole* whole, float* scales, int rows, int width) {
   for (int row = 0; row < rows; ++row, x += width, whole += width) {
-    float most = 1.17549435e-38f;
-    for (int i = 0; i < width; ++i) most = std::max(most, std::fabs(x[i]));
-    const float scale = scales[row] = most / 127;
+    float most = 1.17549435e-38f, lost = 0;  // lost: NaN where a number is none or infinite, as the product is then
+    for (int i = 0; i < width; ++i) most = std::max(most, std::fabs(x[i])), lost += x[i] * 0;
+    const float scale = most / 127;
+    scales[row] = scale + lost;
     for (int i = 0; i < width; ++i)
       whole[i] = static_cast<Whole>(static_cast<int32_t>(std::nearbyint(x[i] / scale)) + OFFSET);
   }

@@ -215,6 +215,15 @@ def test_a_layer_of_8_bits_may_be_given_other_numbers(name, monkeypatch):
 
 
 @needs_bytes
+@pytest.mark.parametrize("lost", [float("nan"), float("inf")])
+def test_numbers_that_are_lost_stay_so_in_8_bits(lost):
+    torch.manual_seed(0)
+    layer, x = Int8Linear(torch.nn.Linear(64, 33)), torch.randn(3, 64)
+    x[1, 5] = lost
+    assert layer(x).isnan().any(1).tolist() == [False, True, False]
+
+
+@needs_bytes
 def test_scales_of_another_format_are_left_to_torch():
     layer = Int8Linear(torch.nn.Linear(64, 33)).to(torch.bfloat16)
     assert compiled._multiply(layer, torch.randn(3, 64)) is None
