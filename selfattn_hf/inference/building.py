@@ -81,12 +81,12 @@ def _threads() -> list[str]:
 
 def _folder() -> Path:
     """The cache folder of the user, or one for this process where that cannot be written."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "selfattn_hf"
     try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "selfattn_hf"
         folder.mkdir(parents=True, exist_ok=True)
         if os.access(folder, os.W_OK):
             return folder
-    except OSError:
+    except (OSError, RuntimeError):  # the latter: nobody knows where home is
         pass
     return Path(tempfile.mkdtemp(prefix="selfattn_hf-"))
 

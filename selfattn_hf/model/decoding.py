@@ -64,7 +64,11 @@ class DecodingState(Cache):
             and config._attn_implementation in ("sdpa", "eager")
             and not decoder.training
         )
-        return plain and all(_is_as_built(module) for module in (*decoder.modules(), head))
+        return (
+            plain
+            and all(_is_as_built(module) for module in (*decoder.modules(), head))
+            and all(_are_alike(layer) for _, layer in decoder.steps())
+        )
 
     @property
     def is_compileable(self) -> bool:
@@ -282,6 +286,12 @@ _KNOWN = {
     *(FeedForward, GatedFeedForward, Learned),
     *(nn.ModuleList, nn.Embedding, nn.Linear, nn.LayerNorm, nn.RMSNorm, Dropout, Int8Linear),
 }
+
+
+def _are_alike(layer: Any) -> bool:
+    """Whether queries, keys and values are made by layers of one kind, which can be one product."""
+    mix = layer.mix.sublayer
+    return type(mix.q_proj) is type(mix.k_proj) is type(mix.v_proj)
 
 
 def _is_as_built(module: nn.Module) -> bool:

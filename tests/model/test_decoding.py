@@ -13,6 +13,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from selfattn_hf.model.decoding import SOME_TOKENS, DecodingState
 from selfattn_hf.model.generation import SelfAttnGenerator
 from selfattn_hf.model.positions import POSITIONS
+from selfattn_hf.model.products import Int8Linear
 from selfattn_hf.model.switches import TreePosition
 from selfattn_hf.model.writing import best_of
 
@@ -222,6 +223,9 @@ def spoil(model, how):
         model.get_decoder().layers[0].register_forward_hook(lambda *given: None)
     elif how == "adapter":
         model.get_decoder().layers[0].think.sublayer.up_proj.__class__ = Adapted
+    elif how == "one of three":
+        mix = model.get_decoder().layers[0].mix.sublayer
+        mix.k_proj = Int8Linear(mix.k_proj)
     elif how == "head":
         model.lm_head.forward = model.lm_head.forward
     else:
@@ -229,7 +233,7 @@ def spoil(model, how):
     return model
 
 
-@pytest.mark.parametrize("how", ["hook", "adapter", "head", "training"])
+@pytest.mark.parametrize("how", ["hook", "adapter", "one of three", "head", "training"])
 def test_what_is_not_as_it_was_built_is_left_to_its_own_forward(how, make_model):
     model = make_model()
     assert DecodingState.serves(model.get_decoder(), model.lm_head)
