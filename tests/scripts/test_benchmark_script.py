@@ -17,7 +17,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from selfattn_hf import SelfAttnForConditionalGeneration
-from selfattn_hf.model import SelfAttnEncoderModel
+from selfattn_hf.model import DecodingState, SelfAttnEncoderModel
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 TINY = {
@@ -125,10 +125,6 @@ def a_little_loss(outputs, kwargs):
         outputs.loss = outputs.loss * 1.001
 
 
-def other_logits(outputs, kwargs):
-    outputs.logits = outputs.logits.roll(1, dims=-1)
-
-
 def other_states(outputs, kwargs):
     outputs.last_hidden_state = outputs.last_hidden_state * 1.001
 
@@ -138,7 +134,6 @@ def other_states(outputs, kwargs):
     [
         ("train", SelfAttnForConditionalGeneration, a_little_loss),
         ("memory", SelfAttnForConditionalGeneration, a_little_loss),
-        ("generate", SelfAttnForConditionalGeneration, other_logits),
         ("scaling", SelfAttnEncoderModel, other_states),
     ],
 )
@@ -148,6 +143,14 @@ def test_a_fast_path_that_is_wrong_is_not_timed(name, model, change, measure, mo
     assert code == 1 and result is None
     assert "differs from the plain path" in err
     assert "tokens/s" not in out and " MB" not in out and " ms" not in out
+
+
+def test_decoding_that_is_wrong_is_not_timed(measure, monkeypatch):
+    write = DecodingState.next
+    monkeypatch.setattr(DecodingState, "next", lambda self, ids: write(self, ids).roll(1, dims=-1))
+    code, result, out, err = measure("generate")
+    assert code == 1 and result is None
+    assert "differs from the plain path" in err and "tokens/s" not in out
 
 
 def test_a_gradient_that_is_wrong_in_one_small_parameter_is_seen(part, monkeypatch):
