@@ -1,10 +1,12 @@
 """What holds for every test: fixed seeds, no network, no caches outside a temporary folder, few threads."""
 
 import atexit
+import importlib.util
 import os
 import random
 import shutil
 import socket
+import sys
 import tempfile
 from pathlib import Path
 
@@ -93,3 +95,32 @@ def real_data():
     if not folder.is_dir():
         pytest.fail(f"SELFATTN_DATA names {given}, and that is no folder")
     return folder
+
+
+SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
+
+
+def load_script(name):
+    """A file of scripts/ as a module."""
+    spec = importlib.util.spec_from_file_location(name, SCRIPTS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def in_process(monkeypatch, capsys):
+    """Call a script without a process of its own: exit code, output, errors."""
+
+    def call_here(name, *words):
+        monkeypatch.syspath_prepend(str(SCRIPTS))
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, words)])
+        script, code = load_script(name), 0
+        try:
+            script._cli.run(script.main)
+        except SystemExit as stop:
+            code = stop.code
+        printed = capsys.readouterr()
+        return code, printed.out, printed.err
+
+    return call_here

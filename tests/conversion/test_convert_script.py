@@ -1,6 +1,5 @@
 """scripts/convert.py: what it prints and writes, errors without a traceback, and what the other scripts make of it."""
 
-import importlib.util
 import re
 import subprocess
 import sys
@@ -18,22 +17,12 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
 @pytest.fixture
-def script(monkeypatch, capsys):
-    """Call the script in this process: exit code, output, errors."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    spec = importlib.util.spec_from_file_location("convert_script", SCRIPTS / "convert.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+def script(in_process):
+    """Call the script in this process: exit code, lines of output, errors."""
 
     def call(*words):
-        monkeypatch.setattr(sys, "argv", ["convert.py", *map(str, words)])
-        code = 0
-        try:
-            module._cli.run(module.main)
-        except SystemExit as stop:
-            code = stop.code
-        printed = capsys.readouterr()
-        return code, printed.out.splitlines(), printed.err
+        code, out, errors = in_process("convert", *words)
+        return code, out.splitlines(), errors
 
     return call
 

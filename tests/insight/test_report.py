@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -240,31 +239,10 @@ def test_lookups_that_are_too_much_are_left_out_from_the_end(data):
     assert fewer["cross"][1]["heads"][0] == lookups["cross"][1]["heads"][0]
 
 
-@pytest.fixture
-def report(monkeypatch, capsys):
-    """Call scripts/report.py without a process of its own: exit code, output, errors."""
-
-    def call(*words):
-        monkeypatch.syspath_prepend(str(ROOT / "scripts"))
-        monkeypatch.setattr(sys, "argv", ["report.py", *map(str, words)])
-        spec = importlib.util.spec_from_file_location("report_script", ROOT / "scripts/report.py")
-        script = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(script)
-        code = 0
-        try:
-            script._cli.run(script.main)
-        except SystemExit as stop:
-            code = stop.code
-        printed = capsys.readouterr()
-        return code, printed.out, printed.err
-
-    return call
-
-
-def test_the_script_writes_page_and_data(report, transformer, tmp_path):
+def test_the_script_writes_page_and_data(in_process, transformer, tmp_path):
     (tmp_path / "sentences.txt").write_text("one two three\n\nfour & five\n", encoding="utf-8")
-    code, out, _ = report(
-        transformer, "--output", tmp_path / "a.html", "--data", tmp_path / "a.json",
+    code, out, _ = in_process(
+        "report", transformer, "--output", tmp_path / "a.html", "--data", tmp_path / "a.json",
         "--sentences", tmp_path / "sentences.txt", "--timed", "false",
     )  # fmt: skip
     assert code == 0 and "a.html" in out and "a.json" in out
@@ -283,8 +261,8 @@ def test_the_script_writes_page_and_data(report, transformer, tmp_path):
         (("x", "--timed", "maybe"), "--timed is true or false"),
     ],
 )
-def test_a_wrong_command_is_named(report, words, message):
-    code, _, errors = report(*words)
+def test_a_wrong_command_is_named(in_process, words, message):
+    code, _, errors = in_process("report", *words)
     assert code == 2 and message in errors
 
 
