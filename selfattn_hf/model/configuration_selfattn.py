@@ -194,7 +194,14 @@ class SelfAttnConfig(PreTrainedConfig):
         Raises:
             ValueError: as for a new one, and for attention whose code would have to be fetched: a file must not ask
                 for it, a call may.
+
+        What another release wrote is read with a warning: a switch may mean something else there.
         """
+        if (written := config_dict.get("selfattn_version", VERSION)) != VERSION:
+            logger.warning_once(
+                f"This model was saved by selfattn_hf {written!s:.20}, and this code is {VERSION}. Compare its outputs "
+                f"with those of selfattn-hf=={written!s:.20} before you rely on them; saved again it is of {VERSION}."
+            )
         for name in ("attn_implementation", "_attn_implementation", "_attn_implementation_internal"):
             asked = config_dict.get(name)
             if asked is not None and asked not in IMPLEMENTATIONS:

@@ -1,5 +1,7 @@
 """A folder is loaded whole or refused: what a head may lack, several files, sizes without end."""
 
+import json
+
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -13,6 +15,7 @@ from selfattn_hf import (
     SelfAttnForSequenceClassification,
     SelfAttnModel,
 )
+from selfattn_hf.model.configuration_selfattn import VERSION
 from selfattn_hf.model.folders import WeightsError
 from selfattn_hf.model.sizes import MOST_LAYERS, MOST_PARAMETERS, _parts
 
@@ -171,3 +174,18 @@ def test_a_file_does_not_choose_attention_whose_code_is_fetched(name, asked, mak
     with pytest.raises(ValueError, match=f"^{name} in a file is one of eager, sdpa") as caught:
         SelfAttnConfig.from_dict({**make_config().to_dict(), name: asked})
     assert len(str(caught.value)) < 400
+
+
+def test_a_model_of_another_release_is_named_once(tmp_path, make_model, caplog):
+    make_model().save_pretrained(tmp_path)
+    SelfAttnForConditionalGeneration.from_pretrained(tmp_path)
+    assert caplog.records == []
+    content = json.loads((tmp_path / "config.json").read_text())
+    written = content["selfattn_version"] = f"{VERSION}.dev7"
+    (tmp_path / "config.json").write_text(json.dumps(content))
+    for _ in range(2):
+        model = SelfAttnForConditionalGeneration.from_pretrained(tmp_path)
+    (record,) = caplog.records
+    assert f"saved by selfattn_hf {written}, and this code is {VERSION}" in record.message
+    model.save_pretrained(tmp_path / "again")
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["selfattn_version"] == VERSION
