@@ -1,10 +1,12 @@
-"""What is installed with the package: what its wheel holds, and under which licences its dependencies stand."""
+"""What is installed with the package: what its distributions hold, that they work alone, and which licences bind."""
 
 import importlib.metadata
+import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from email.parser import Parser
 from pathlib import Path
@@ -22,17 +24,44 @@ FREE = ("MIT", "BSD", "Apache", "ISC", "PSF", "Python Software Foundation", "MPL
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The wheel of this checkout, built aside with the tools of the environment."""
-    folder = tmp_path_factory.mktemp("wheel")
+def built(tmp_path_factory):
+    """A folder with the source distribution of this checkout, and the wheel made from that alone."""
+    folder = tmp_path_factory.mktemp("built")
     shutil.copytree(ROOT, folder / "checkout", ignore=shutil.ignore_patterns(*LEFT_BEHIND))
-    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index",
-             "--disable-pip-version-check", "--wheel-dir", str(folder), str(folder / "checkout")]  # fmt: skip
-    done = subprocess.run(build, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    (path,) = folder.glob("*.whl")
+    pack = "import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])"
+    run([sys.executable, "-c", pack, str(folder)], cwd=folder / "checkout")
+    (source,) = folder.glob("*.tar.gz")
+    pip("wheel", "--no-build-isolation", "--wheel-dir", folder, source)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    (path,) = built.glob("*.whl")
     with zipfile.ZipFile(path) as archive:
         yield archive
+
+
+def run(command, **options):
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def pip(command, *arguments):
+    """The tools of the environment, without an index."""
+    options = ["--quiet", "--no-deps", "--no-index", "--disable-pip-version-check"]
+    return run([sys.executable, "-m", "pip", command, *options, *map(str, arguments)])
+
+
+def test_the_source_distribution_holds_what_the_checkout_holds(built):
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        inside = {name.partition("/")[2] for name in archive.getnames()}
+    for folder in ("configs", "constraints", "docs", "scripts", "selfattn_hf", "tests"):
+        files = [path for path in (ROOT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+        assert {path.relative_to(ROOT).as_posix() for path in files} <= inside
+    assert {"README.md", "LICENSE", "CHANGELOG.md", "Makefile", "setup.cfg", "pyproject.toml"} <= inside
 
 
 def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel):
@@ -43,6 +72,30 @@ def test_the_wheel_holds_every_file_of_the_package_and_nothing_else(wheel):
     assert inside == package
     for name in inside:
         assert wheel.read(name) == (ROOT / name).read_bytes()
+
+
+USE = """
+import selfattn_hf
+from selfattn_hf import SelfAttnConfig, SelfAttnForConditionalGeneration, Translator, convert
+from selfattn_hf import conversion, data, inference, insight, training
+print(selfattn_hf.__file__)
+sizes = dict(vocab_size=20, hidden_size=16, encoder_layers=1, decoder_layers=1, num_attention_heads=2)
+model = SelfAttnForConditionalGeneration(SelfAttnConfig(**sizes, intermediate_size=16))
+import torch
+model.generate(torch.tensor([[3, 4, 2]]), max_new_tokens=3)
+model.save_pretrained("saved")
+from transformers import AutoModelForSeq2SeqLM
+print(type(AutoModelForSeq2SeqLM.from_pretrained("saved")).__name__)
+"""
+
+
+def test_the_installed_wheel_is_used_far_from_the_checkout(built, tmp_path):
+    (path,) = built.glob("*.whl")
+    pip("install", "--target", tmp_path / "site", path)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site"), "OMP_NUM_THREADS": "1"}
+    printed = run([sys.executable, "-c", USE], cwd=tmp_path, env=environment).split()
+    assert Path(printed[0]).is_relative_to(tmp_path / "site")
+    assert printed[1] == "SelfAttnForConditionalGeneration"
 
 
 def test_the_wheel_says_what_it_is(wheel):
