@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,7 +166,8 @@ def measure(folder: Path, settings: Settings, test: TestSet) -> list[dict[str, A
                 continue
             figures |= evaluator(model, rows, _writing(settings, test, config, rows)).figures
             found.append(figures)
-    say(f"{test.name}: " + ", ".join(f"{one.get('exact_match', float('nan')):.1f}" for one in found) + " % right")
+    metric = settings.run.metric
+    say(f"{test.name}, {metric}: " + ", ".join(f"{one.get(metric, math.nan):.1f}" for one in found))
     return found
 
 
