@@ -56,10 +56,11 @@ FLOORS = {
 # The rooms above it: what each may import of the others. The model is met through its public names alone.
 ROOMS = {
     "data": {"data"},
-    "training": {"data", "training"},
+    "training": {"data", "sharing", "training"},
     "inference": {"data", "inference"},
     "conversion": {"conversion"},
     "insight": {"data", "inference", "insight"},
+    "sharing": {"data", "insight", "sharing"},
 }
 # huggingface_hub and safetensors are parts of transformers: `@strict`, by which it declares its own configs, lives in
 # the one, and the other reads its weights.

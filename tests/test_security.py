@@ -67,6 +67,7 @@ def is_constant(node, value):
 ALLOWED = {
     "selfattn_hf/training/yaml_files.py": "yaml.load",  # with a loader of its own, which knows less than the safe one
     "scripts/examples/ask_head.py": "trust_remote_code",  # it shows that the folder just trained works by its own code
+    "selfattn_hf/sharing/stranger.py": "trust_remote_code",  # a folder of one's own, to try it as others will
     "scripts/campaigns/_stranger.py": "trust_remote_code",  # what it opens, the campaign has written
     "scripts/campaigns/_folders.py": "pickle",  # weights that are to be refused
 }

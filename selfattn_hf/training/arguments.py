@@ -30,8 +30,8 @@ TRAINING_DEFAULTS: dict[str, Any] = {
 # Fields that something of ours replaces or that would do nothing here: name -> what to do instead.
 NOT_TAKEN: dict[str, str] = {
     "hub_token": "A token belongs neither in a file nor on a command line: run `hf auth login` or set HF_TOKEN",
-    "push_to_hub": "A run stays on this machine: share its folder when it is done, with `hf upload`",
-    "hub_model_id": "A run stays on this machine: share its folder when it is done, with `hf upload`",
+    "hub_strategy": "A run is pushed once, when it ends: set push_to_hub and hub_model_id",
+    "hub_always_push": "A run is pushed once, when it ends: set push_to_hub and hub_model_id",
     "resume_from_checkpoint": "The same command goes on from the newest whole checkpoint by itself",
     "generation_max_length": "Set max_new_tokens",
     "generation_config": "Set num_beams, max_new_tokens and length_penalty",
@@ -65,12 +65,15 @@ MAY_CHANGE = frozenset({
     "include_num_input_tokens_seen", "skip_memory_metrics", "ddp_timeout", "use_cpu",
 })  # fmt: skip
 
+# Fields of transformers' that have a meaning of our own, in RunSettings: the Trainer must not push by itself.
+_OURS = frozenset({"push_to_hub", "hub_model_id", "hub_private_repo", "hub_revision"})
 ARGUMENT_TYPES: dict[str, Any] = {
     name: annotation
     for name, annotation in get_type_hints(Seq2SeqTrainingArguments).items()
     if name in Seq2SeqTrainingArguments.__dataclass_fields__
     and Seq2SeqTrainingArguments.__dataclass_fields__[name].init
     and name not in NOT_TAKEN
+    and name not in _OURS
     and name != "use_cache"  # a field of the config, and handed on from there
 }
 

@@ -6,8 +6,10 @@ from typing import Any
 
 from transformers import AutoModelForSeq2SeqLM
 
+from selfattn_hf.sharing import CARD, card_of
+
 from .checkpoints import WEIGHTS, average_weights, in_turn, load_weights, step_of, what_is_broken
-from .disk import writing
+from .disk import write_text, writing
 from .evaluation import Evaluation
 from .job import Job
 from .metrics import signatures
@@ -105,6 +107,7 @@ def save_and_evaluate(trainer: SelfAttnTrainer, job: Job, kept: str, step: int) 
     }
     examples = _examples(job, evaluations)
     write_results(folder / RESULTS_FILE, {**results, "examples": examples})
+    write_text(folder / CARD, card_of(folder, job.settings.flat(job.fields)))
     show(results, examples)
     say(f"trained in {duration(meter.seconds)}; the model lies in {folder}")
     return {**results, "examples": examples}

@@ -33,6 +33,7 @@ from .finishing import keep_the_better, save_and_evaluate, show_again
 from .job import Job
 from .preparing import prepare_splits
 from .progress import quiet_libraries, say
+from .publishing import check_push, publish
 from .run_folder import begin, check_data, check_folder, check_still_new, digest_of, finish, is_finished
 from .settings import Settings
 from .streams import check_places
@@ -58,6 +59,7 @@ def train(settings: Settings) -> dict[str, Any]:
         Stopped: a `KeyboardInterrupt`, after SIGINT or SIGTERM, once the step is finished and saved.
     """
     check_folder(settings)
+    check_push(settings)
     folder = settings.output_dir
     with quiet_libraries(), contextlib.ExitStack() as stack:
         is_new = not folder.is_dir()
@@ -71,7 +73,9 @@ def train(settings: Settings) -> dict[str, Any]:
         if learned is not None:
             check_data(folder, digest)
         if finished:
-            return show_again(job)
+            results = show_again(job)
+            publish(settings)
+            return results
         if checkpoint is not None:
             check_shapes(checkpoint / WEIGHTS, job.model)
         if job.arguments.should_save:
@@ -91,6 +95,7 @@ def train(settings: Settings) -> dict[str, Any]:
         kept, weights_step = keep_the_better(trainer, job)
         results = save_and_evaluate(trainer, job, kept, weights_step)
         finish(settings, digest)
+        publish(settings)
         return results
 
 

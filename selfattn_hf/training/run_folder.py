@@ -19,7 +19,7 @@ from selfattn_hf.data import SYNTAX_COLUMNS, DataSettings
 from .arguments import MAY_CHANGE
 from .checkpoints import WEIGHTS, list_checkpoints
 from .disk import nearest_folder, write_text
-from .settings import RunSettings, Settings
+from .settings import HUB, RunSettings, Settings
 
 RUN_FILE = "run.json"
 SETTINGS_FILE = "settings.yaml"
@@ -28,7 +28,7 @@ _TRACES = (RUN_FILE, SETTINGS_FILE, RESULTS_FILE, "config.json", WEIGHTS)
 # Settings of ours that may change between a run and its continuation.
 _MAY_CHANGE = {
     "num_beams", "max_new_tokens", "length_penalty", "early_stopping", "average_checkpoints", "resume", "examples",
-    "test_split",
+    "test_split", *HUB,
 }  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from selfattn_hf import SelfAttnConfig
 from selfattn_hf.data import DataSettings
+from selfattn_hf.sharing.destination import Destination
 
 from .arguments import ARGUMENT_TYPES, NOT_TAKEN, complete, default_output_dir, make_arguments
 from .fields import check_value, near_name, read_typed
@@ -25,6 +26,8 @@ DECIDED_ELSEWHERE = frozenset({
     "vocab_size", "pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id", "is_encoder_decoder",
     "selfattn_version",
 })  # fmt: skip
+# Where a run is pushed to; not a part of what is learned.
+HUB = ("push_to_hub", "hub_model_id", "hub_private_repo", "hub_revision")
 # Beside `batch_tokens` they are refused.
 _IN_PLACE_OF_TOKENS = ("per_device_train_batch_size", "train_sampling_strategy")
 MODEL_TYPES: dict[str, Any] = {
@@ -56,6 +59,14 @@ class RunSettings:
     """Go on where the output folder holds this very run, from its newest whole checkpoint; false: refuse the folder."""
     examples: int = 5
     """Inputs shown with their outputs at the end."""
+    push_to_hub: bool = False
+    """Push the folder to the Hub when the run ends; name and token are checked before it begins."""
+    hub_model_id: str | None = None
+    """For `push_to_hub`: where to, as owner/name. The token is that of `hf auth login`, or HF_TOKEN."""
+    hub_private_repo: bool = False
+    """For `push_to_hub`: to a private repository."""
+    hub_revision: str | None = None
+    """For `push_to_hub`: branch to commit to; null: main."""
 
     def __post_init__(self) -> None:
         for name, least in (("num_beams", 1), ("examples", 0), ("average_checkpoints", 0)):
@@ -68,6 +79,21 @@ class RunSettings:
             self.length_penalty == RunSettings.length_penalty or self.num_beams > 1,
             f"length_penalty={self.length_penalty} does nothing with one beam. Set num_beams, or leave it out",
         )
+        self._check_hub()
+
+    def _check_hub(self) -> None:
+        for name in HUB[1:]:
+            given = getattr(self, name)
+            _require(
+                self.push_to_hub or given in (None, False),
+                f"{name}={given} does nothing without push_to_hub. Set push_to_hub to true, or leave it out",
+            )
+        _require(
+            not self.push_to_hub or self.hub_model_id is not None,
+            "push_to_hub needs hub_model_id: where to, as owner/name",
+        )
+        if self.hub_model_id is not None:
+            Destination(self.hub_model_id, self.hub_private_repo, self.hub_revision)
 
 
 RUN_TYPES: dict[str, Any] = get_type_hints(RunSettings)
@@ -112,20 +138,30 @@ class Settings:
         }
 
     def portable(self, training: Mapping[str, Any] | None = None) -> dict[str, dict[str, Any]]:
-        """As `resolved`, without `resume` and what depends on the machine."""
+        """As `resolved`, without `resume`, the Hub, and what depends on the machine."""
         groups = self.resolved(training)
-        groups["run"].pop("resume")
+        for name in ("resume", *HUB):  # who runs these settings again does not push where we did
+            groups["run"].pop(name)
         for name in ("disable_tqdm", "dataloader_pin_memory", "use_cpu"):
             if name not in self.training:
                 groups["training"].pop(name, None)
         return groups
 
-    def to_yaml(self, training: Mapping[str, Any] | None = None) -> str:
-        """What is portable as a settings file that runs again."""
+    def flat(self, training: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What is in the settings file, by name."""
+        return {name: value for group in self._again(training).values() for name, value in group.items()}
+
+    def _again(self, training: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+        """What is portable, without what would be refused beside it."""
         groups = self.portable(training)
         if self.run.batch_tokens is not None:
             for name in _IN_PLACE_OF_TOKENS:
                 groups["training"].pop(name, None)
+        return groups
+
+    def to_yaml(self, training: Mapping[str, Any] | None = None) -> str:
+        """What is portable as a settings file that runs again."""
+        groups = self._again(training)
         texts = [f"# {title}\n{dump_yaml(values)}" for title, values in groups.items() if values]
         return "\n".join(texts)
 

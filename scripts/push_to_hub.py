@@ -1,0 +1,56 @@
+"""Push a saved model to the Hub: `scripts/push_to_hub.py FOLDER owner/name [--private] [--revision BRANCH]`."""
+
+import argparse
+import json
+from pathlib import Path
+
+from _cli import run
+
+DESCRIPTION = """\
+Push a saved model to the Hub, as one commit, once it has shown that a stranger can use it.
+
+    scripts/push_to_hub.py runs/quickstart anna/quickstart
+    scripts/push_to_hub.py runs/quickstart anna/quickstart --private --revision second-try
+
+Before anything is uploaded: no weights may be pickles, the code beside them must be that of this package, and a fresh
+process without the package, a token or the network opens the folder by every Auto class that it names, and writes. What
+travels are weights, config, code, tokenizer, card and results; checkpoints stay here.
+
+The token is that of `hf auth login`, or the environment variable HF_TOKEN; it is no option, since other people on a
+machine can read command lines. HF_ENDPOINT names another Hub than huggingface.co.
+"""
+
+
+def main(arguments: list[str]) -> None:
+    """Parse, look at the folder, push."""
+    parser = argparse.ArgumentParser(
+        description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("folder", metavar="FOLDER", type=Path, help="what scripts/train.py or save_pretrained() left")
+    parser.add_argument("repo", metavar="owner/name", help="the repository; it is made where there is none")
+    parser.add_argument("--private", action="store_true", help="make it a private one, or refuse one that is public")
+    parser.add_argument(
+        "--revision", metavar="BRANCH", help="branch to commit to; it is made where there is none (main)"
+    )
+    options = parser.parse_args(arguments)
+
+    from selfattn_hf.sharing import CARD, Destination, card_of, push_folder
+    from selfattn_hf.training.disk import write_text
+    from selfattn_hf.training.publishing import say_pushed
+    from selfattn_hf.training.run_folder import RESULTS_FILE, SETTINGS_FILE
+    from selfattn_hf.training.yaml_files import read_yaml
+
+    to = Destination(options.repo, options.private, options.revision)
+    folder: Path = options.folder
+    examples = []
+    if (results := folder / RESULTS_FILE).is_file():
+        examples = json.loads(results.read_text(encoding="utf-8")).get("examples", [])
+    if (folder / "config.json").is_file() and not (folder / CARD).is_file():
+        settings = read_yaml(folder / SETTINGS_FILE) if (folder / SETTINGS_FILE).is_file() else None
+        write_text(folder / CARD, card_of(folder, settings))
+        print(f"{folder / CARD} is new: read it, and say there what nobody else can know")
+    say_pushed(push_folder(folder, to, text=examples[0]["source"] if examples else "a"), to)
+
+
+if __name__ == "__main__":
+    run(main)
