@@ -1,5 +1,6 @@
 """Compare runs: `scripts/study.py STUDY.yaml` trains a grid of them; `--match parameters` gives files the same size."""
 
+from pathlib import Path
 from typing import Any
 
 import _cli
@@ -7,6 +8,7 @@ import _cli
 USAGE = """\
 usage: study.py STUDY.yaml [--name value ...]
        study.py --match parameters CONFIG.yaml CONFIG.yaml ... [--name value ...]
+       study.py --page PAGE.md
 
 Trains every cell of a grid for every seed, at equal budget and, where the file says so, at equal parameters; tries all
 of them on the same test sets; writes results.json, results.parquet, a table and pictures. After any stop the same
@@ -58,6 +60,11 @@ Then there are:
   --write text, null  (default: null)
       Folder for the files with the new sizes; each run then goes to runs/FOLDER/NAME.
 
+With --page it writes the tables of a page, each between `<!-- study: NAME -->` and `<!-- end of study -->`, from the
+results that lie beside the page in studies/NAME/results.json. Example:
+
+  scripts/study.py --page docs/studies.md
+
 Every setting of train.py is taken too, see train.py --help, and holds for all files and cells.
 """
 FLAGS = ("dry_run", "results", "retry")
@@ -71,6 +78,9 @@ def main(arguments: list[str]) -> None:
         return
     if "match" in typed.named:
         match(typed)
+        return
+    if "page" in typed.named:
+        write_page(typed)
         return
     own: dict[str, Any] = {}
     for name in FLAGS:
@@ -107,6 +117,16 @@ def study(typed: _cli.CommandLine, shard: tuple[int, int] | None, *, dry_run: bo
     print("\n".join(f"wrote {path}" for path in written))
     if outcome is not None and outcome.failed:
         raise ArithmeticError(f"{len(outcome.failed)} of {len(runs)} runs failed: {', '.join(outcome.failed)}.")
+
+
+def write_page(typed: _cli.CommandLine) -> None:
+    """Write the tables of a page."""
+    page = typed.named.pop("page")
+    if typed.positional or typed.named or not isinstance(page, str):
+        raise _cli.UsageError("--page takes one page and stands alone, as in --page docs/studies.md. See --help.")
+    from selfattn_hf.training import write_study_page
+
+    print(f"wrote {page}, with the tables of {', '.join(write_study_page(Path(page)))}")
 
 
 def _shard(word: str | bool | None) -> tuple[int, int] | None:

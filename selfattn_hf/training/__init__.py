@@ -7,6 +7,7 @@ from .run import train
 from .saved_model import evaluate
 from .settings import RunSettings, Settings, make_settings, read_settings
 from .study import Run, Study, read_study
+from .study_page import write_study_page
 from .study_plan import show_plan, show_study
 from .study_results import gather, study_table, write_study
 from .study_runs import Outcome, run_study, state_of_run
@@ -37,4 +38,5 @@ __all__ = [
     "train",
     "write_family",
     "write_study",
+    "write_study_page",
 ]
