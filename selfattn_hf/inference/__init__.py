@@ -3,10 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .exporting import ExportReport, export_folder
     from .sources import TextError
     from .translator import Translator
 
-__all__ = ["TextError", "Translator"]
+__all__ = ["ExportReport", "TextError", "Translator", "export_folder"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,4 +20,8 @@ def __getattr__(name: str) -> Any:
         from .translator import Translator
 
         return Translator
+    if name in ("ExportReport", "export_folder"):
+        from . import exporting
+
+        return getattr(exporting, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
