@@ -4,7 +4,7 @@ RUN := runs/quickstart
 TINY := runs/tiny
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format clean
+.PHONY: help setup demo test check format docs clean
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## */  make \1	/'
@@ -31,6 +31,10 @@ format: setup  ## put the code in order
 	@"$(VENV)/bin/python" -m ruff check --fix .
 	@"$(VENV)/bin/python" -m ruff format .
 
+docs: setup  ## the pages of the documentation, into site/
+	@NO_MKDOCS_2_WARNING=1 "$(VENV)/bin/python" -m mkdocs build --strict --quiet
+	@echo "open site/index.html"
+
 clean:  ## remove the environment and what tools left; runs/ stays
-	rm -rf "$(VENV)" build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf "$(VENV)" build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 import selfattn_hf
 
 ROOT = Path(__file__).parent.parent
-LEFT_BEHIND = (".git", ".venv", "runs", "build", "*.egg-info", ".*_cache", "__pycache__", ".hypothesis")
+LEFT_BEHIND = (".git", ".venv", "runs", "build", "site", "*.egg-info", ".*_cache", "__pycache__", ".hypothesis")
 
 # Licences that ask no more of who uses a package than to name its authors, or to publish changes to that package.
 FREE = ("MIT", "BSD", "Apache", "ISC", "PSF", "Python Software Foundation", "MPL", "Mozilla Public", "HPND", "zlib")
