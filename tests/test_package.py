@@ -109,6 +109,18 @@ def test_the_wheel_says_what_it_is(wheel):
     assert transformers.specifier.contains("5.23.0") and not transformers.specifier.contains("6.0")
 
 
+def test_no_extra_moves_what_the_core_needs(wheel):
+    (name,) = [name for name in wheel.namelist() if name.endswith(".dist-info/METADATA")]
+    requirements = [Requirement(text) for text in Parser().parsestr(wheel.read(name).decode()).get_all("Requires-Dist")]
+    extras = {str(r.marker).split('"')[1]: r for r in requirements if r.marker is not None}
+    assert {"peft", "quant", "onnx", "ct2", "serve", "demo", "syntax", "parse", "viz", "docs", "dev"} <= set(extras)
+    core = {r.name for r in requirements if r.marker is None}
+    assert "transformers" in core
+    assert not core & {r.name for r in requirements if r.marker is not None}
+    # and what is installed beside it here agrees with it
+    run([sys.executable, "-m", "pip", "--disable-pip-version-check", "check"])
+
+
 def closure(name, extras=frozenset()):
     """The distributions that installing `name` brings, itself left out."""
     found, todo = {}, [(name, extras)]
