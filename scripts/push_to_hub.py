@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from _cli import run
+import _cli
 
 DESCRIPTION = """\
 Push a saved model to the Hub, as one commit, once it has shown that a stranger can use it.
@@ -53,4 +53,4 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    _cli.run(main)
