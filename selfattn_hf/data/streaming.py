@@ -131,12 +131,20 @@ class StreamedBatches(IterableDataset):
         self.preparer = Preparer(tokenizers, settings, "train")
         self.buffer = settings.streaming_buffer
         self.cut = cut
+        self._index, self._count = 0, 1
         self._passed = 0
         self._start: dict[str, Any] = {
             "batches": 0, "buffers": 0, "row": 0, "reader": None, "counts": {}, "dropped": {}
         }  # fmt: skip
         # Where the buffers of the latest batches begin: the one in use, and the next one where a batch is drawn early.
         self._places: deque[dict[str, Any]] = deque(maxlen=4)
+
+    def take_turns(self, index: int, count: int) -> None:
+        """Of every `count` batches give the one at `index` alone; others are given by other processes.
+
+        Batches are counted in all processes together, in `place` and in `go_on`.
+        """
+        self._index, self._count = index, count
 
     def place(self, batches: int) -> dict[str, Any]:
         """From where to go on after so many batches; a JSON file keeps it."""
@@ -155,6 +163,9 @@ class StreamedBatches(IterableDataset):
         return self.preparer.report()
 
     def __iter__(self) -> Iterator[list[Row]]:
+        return itertools.islice(self._all_batches(), self._index, None, self._count)
+
+    def _all_batches(self) -> Iterator[list[Row]]:
         yield from itertools.repeat([], self._passed)
         place, seen = self._start, self._passed - self._start["batches"]
         while True:
@@ -166,7 +177,7 @@ class StreamedBatches(IterableDataset):
                 batches = self.cut(lengths, place["buffers"]) if rows else []
                 for batch in batches[seen:]:
                     yield [rows[number] for number in batch]
-                seen = 0
+                seen -= min(seen, len(batches))
                 place = {
                     "batches": place["batches"] + len(batches),
                     "buffers": place["buffers"] + 1,

@@ -145,7 +145,10 @@ def make_arguments(fields: dict[str, Any], metric: str, use_cache: bool) -> Seq2
         remove_unused_columns=False,
         logging_nan_inf_filter=False,
         use_cache=use_cache,
+        # Every weight has a part in every batch: where processes share them, none has to look for those that have not.
+        ddp_find_unused_parameters=fields.get("ddp_find_unused_parameters", False),
     )
+    fields = {name: value for name, value in fields.items() if name != "ddp_find_unused_parameters"}
     try:
         arguments = make(**fields)
     except Exception as error:  # of any type: some name a file, some a package

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from .processes import is_first
+
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
@@ -68,7 +70,7 @@ def sole_use(folder: Path) -> Iterator[None]:
     Raises:
         ValueError: if another process is at work there.
     """
-    if int(os.environ.get("RANK", "0")) != 0:
+    if not is_first():
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -12,6 +12,7 @@ from transformers import GenerationConfig
 from selfattn_hf.data import SYNTAX_COLUMNS
 
 from .metrics import score_texts
+from .processes import processes, rows_of_all, share_of, sum_of_all
 
 IGNORED = -100
 
@@ -60,20 +61,25 @@ class Evaluator:
     batch_size: int
     lowercase: bool = False
 
-    def __call__(self, model: nn.Module, split: Prepared, generation: GenerationConfig | None) -> Evaluation:
+    def __call__(
+        self, model: nn.Module, split: Prepared, generation: GenerationConfig | None, *, shared: bool = False
+    ) -> Evaluation:
         """Evaluate; leaves the model in the mode it was in.
 
         Args:
             model: a model with a loss.
             split: the rows.
             generation: how to write outputs; None: only loss and token accuracy.
+            shared: all processes of the run are here, and each takes its share of the batches; the figures are the
+                same in all of them.
         """
-        outputs: list[str] = [""] * len(split)
+        written: dict[int, list[int]] = {}
         loss = right = tokens = 0.0
+        device = next(model.parameters()).device
+        batches = self._batches(split)
         with _evaluating(model):
-            for indices in self._batches(split):
+            for indices in share_of(batches, torch.distributed.get_rank(), processes()) if shared else batches:
                 batch = self.collator([split.rows[index] for index in indices])
-                device = next(model.parameters()).device
                 batch = {name: tensor.to(device) for name, tensor in batch.items()}
                 result = model(**batch, use_cache=False)
                 counts = batch["labels"] != IGNORED
@@ -82,12 +88,15 @@ class Evaluator:
                 tokens += int(counts.sum())
                 del result
                 if generation is not None:
-                    texts = self._write(model, batch, generation)
-                    for index, text in zip(indices, texts, strict=True):
-                        outputs[index] = text
+                    written |= zip(indices, self._write(model, batch, generation), strict=True)
+        if shared:
+            loss, right, tokens = sum_of_all([loss, right, tokens], device)
         figures = {"loss": loss / max(tokens, 1), "token_accuracy": 100.0 * right / max(tokens, 1)}
         if generation is None:
             return Evaluation(figures)
+        if shared:
+            written = dict(enumerate(rows_of_all(written, len(split), generation.pad_token_id or 0, device)))
+        outputs = self.decode([written[index] for index in range(len(split))])
         return Evaluation(figures | score_texts(outputs, split.references, lowercase=self.lowercase), outputs)
 
     def _batches(self, split: Prepared) -> Iterator[list[int]]:
@@ -98,11 +107,11 @@ class Evaluator:
         for start in range(0, len(order), self.batch_size):
             yield order[start : start + self.batch_size]
 
-    def _write(self, model: Any, batch: dict[str, Tensor], generation: GenerationConfig) -> list[str]:
+    def _write(self, model: Any, batch: dict[str, Tensor], generation: GenerationConfig) -> list[list[int]]:
         read = ("input_ids", "attention_mask", *SYNTAX_COLUMNS)
         source = {name: tensor for name, tensor in batch.items() if name in read}
-        ids = model.generate(**source, generation_config=generation)
-        return self.decode(ids.tolist())
+        ids: list[list[int]] = model.generate(**source, generation_config=generation).tolist()
+        return ids
 
 
 @contextlib.contextmanager

@@ -12,6 +12,8 @@ from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState, ProgressCallback
 
+from .processes import is_first
+
 # What a checkpoint keeps of a meter.
 KEPT = ("target_tokens", "empty_batches", "seconds", "training_seconds")
 
@@ -144,7 +146,9 @@ def evaluations(state: TrainerState, metric: str) -> list[tuple[int, float]]:
 
 
 def say(line: str) -> None:
-    """Print a line at once, above the bar where there is one."""
+    """Print a line at once, above the bar where there is one; of several processes the first speaks for all."""
+    if not is_first():
+        return
     tqdm.write(line)
     sys.stdout.flush()
 

@@ -4,6 +4,7 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel, enable_full_determinism, set_seed
 
 from selfattn_hf.data import (
@@ -32,9 +33,19 @@ from .evaluation import Evaluator
 from .finishing import keep_the_better, save_and_evaluate, show_again
 from .job import Job
 from .preparing import prepare_splits
+from .processes import first_alone, is_first, processes, together
 from .progress import quiet_libraries, say
 from .publishing import check_push, publish
-from .run_folder import begin, check_data, check_folder, check_still_new, digest_of, finish, is_finished
+from .run_folder import (
+    begin,
+    check_data,
+    check_folder,
+    check_still_new,
+    digest_of,
+    finish,
+    is_finished,
+    say_other_processes,
+)
 from .settings import Settings
 from .streams import check_places
 from .trainer import SelfAttnTrainer
@@ -54,40 +65,20 @@ def train(settings: Settings) -> dict[str, Any]:
 
     Raises:
         ValueError: for settings, data, folders or checkpoints that cannot be used; before the first step.
-        OSError: if something cannot be read or written.
+        OSError: if something cannot be read or written; ConnectionError where another process of the run has ended.
         FloatingPointError: if the loss becomes NaN or infinite, naming the step.
         Stopped: a `KeyboardInterrupt`, after SIGINT or SIGTERM, once the step is finished and saved.
     """
-    check_folder(settings)
-    check_push(settings)
-    folder = settings.output_dir
-    with quiet_libraries(), contextlib.ExitStack() as stack:
-        is_new = not folder.is_dir()
-        if not is_new:
-            stack.enter_context(sole_use(folder))
-        finished = is_finished(settings)
-        checkpoint, broken = (None, {}) if finished else newest_whole(folder)
-        learned = checkpoint if checkpoint is not None else folder if (folder / WEIGHTS).is_file() else None
-        job = _prepare(settings, learned)
-        digest = digest_of(job.splits["train"].rows)
-        if learned is not None:
-            check_data(folder, digest)
+    with together(), quiet_libraries(), contextlib.ExitStack() as stack:
+        with first_alone(lambda: _bring_together(settings)):
+            finished = is_finished(settings)
+            job, checkpoint, digest = _begin(settings, finished, stack)
         if finished:
+            if not is_first():
+                return {}
             results = show_again(job)
             publish(settings)
             return results
-        if checkpoint is not None:
-            check_shapes(checkpoint / WEIGHTS, job.model)
-        if job.arguments.should_save:
-            if is_new:
-                with writing(folder):
-                    folder.mkdir(parents=True, exist_ok=True)
-                stack.enter_context(sole_use(folder))
-                check_still_new(folder)
-            set_aside(broken, say)
-            begin(settings, settings.to_yaml(job.fields), digest)
-            with writing(folder):
-                job.tokenizers.save(folder)
         trainer = _make_trainer(job)
         _fit(trainer, checkpoint, settings)
         if not trainer.is_world_process_zero():  # one process evaluates and writes
@@ -97,6 +88,59 @@ def train(settings: Settings) -> dict[str, Any]:
         finish(settings, digest)
         publish(settings)
         return results
+
+
+def _bring_together(settings: Settings) -> torch.device:
+    """Several processes find each other when transformers looks for the device of its arguments."""
+    device: torch.device = make_arguments(settings.complete_training(), settings.run.metric, use_cache=True).device
+    return device
+
+
+def _begin(settings: Settings, finished: bool, stack: contextlib.ExitStack) -> tuple[Job, Path | None, str]:
+    """Look at the folder, make everything ready, and make the folder the run's own.
+
+    Where several processes share the run, the first does so before the others, which find what it wrote, and take the
+    tokenizers from there.
+
+    Args:
+        settings: of the run.
+        finished: whether nothing is left to do.
+        stack: closed when the run ends.
+
+    Returns:
+        The job, the checkpoint to go on from, and the digest of the training rows.
+    """
+    folder = settings.output_dir
+    if is_first():
+        check_folder(settings)
+        check_push(settings)
+    is_new = not folder.is_dir()
+    if not is_new:
+        stack.enter_context(sole_use(folder))
+    checkpoint, broken = (None, {}) if finished else newest_whole(folder)
+    is_known = (folder / WEIGHTS).is_file() or not is_first()
+    learned = checkpoint if checkpoint is not None else folder if is_known else None
+    job = _prepare(settings, learned)
+    digest = digest_of(job.splits["train"].rows)
+    if learned is not None:
+        check_data(folder, digest)
+    if finished:
+        return job, None, digest
+    if checkpoint is not None:
+        check_shapes(checkpoint / WEIGHTS, job.model)
+    if job.arguments.should_save:
+        if is_new:
+            with writing(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(sole_use(folder))
+            check_still_new(folder)
+        if checkpoint is not None:
+            say_other_processes(settings, say)
+        set_aside(broken, say)
+        begin(settings, settings.to_yaml(job.fields), digest)
+        with writing(folder):
+            job.tokenizers.save(folder)
+    return job, checkpoint, digest
 
 
 def _prepare(settings: Settings, learned: Path | None = None) -> Job:
@@ -145,7 +189,7 @@ def _cut(settings: Settings, arguments: Any) -> Cut:
     seed = arguments.seed if arguments.data_seed is None else arguments.data_seed
     if settings.run.batch_tokens is not None:
         return cut_by_tokens(settings.run.batch_tokens, seed=seed)
-    size, group = arguments.train_batch_size, arguments.gradient_accumulation_steps
+    size, group = arguments.train_batch_size, arguments.gradient_accumulation_steps * processes()
     return cut_by(arguments.train_sampling_strategy, size, group=group, seed=seed)
 
 
@@ -181,6 +225,8 @@ def _fit(trainer: SelfAttnTrainer, checkpoint: Path | None, settings: Settings) 
     else:
         rows = f"training rows as they come, {trainer.stream.buffer:,} at a time"
     say(f"{parameters:,} parameters, {rows}, on {trainer.args.device}, into {settings.output_dir}")
+    if processes() > 1:  # or all of them would drop the same numbers of their rows
+        set_seed(trainer.args.seed + trainer.args.process_index)
     if checkpoint is None:
         trainer.train()
     elif trainer.is_over(checkpoint):

@@ -7,7 +7,7 @@ that a run is only ever continued with the settings and data it began with.
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from selfattn_hf.data import SYNTAX_COLUMNS, DataSettings
 from .arguments import MAY_CHANGE
 from .checkpoints import WEIGHTS, list_checkpoints
 from .disk import nearest_folder, write_text
+from .processes import processes
 from .settings import HUB, RunSettings, Settings
 
 RUN_FILE = "run.json"
@@ -30,6 +31,15 @@ _MAY_CHANGE = {
     "num_beams", "max_new_tokens", "length_penalty", "early_stopping", "average_checkpoints", "resume", "examples",
     "test_split", *HUB,
 }  # fmt: skip
+
+# Settings that say how many processes share a step, and in what pieces; a run may go on with others if its steps read
+# the same rows.
+_SHARING = {"processes", "per_device_train_batch_size", "gradient_accumulation_steps"}
+_WAY_OUT = {
+    False: "Start as many processes as before, or keep their number times per_device_train_batch_size times "
+    "gradient_accumulation_steps as it was",
+    True: "Start as many processes as before, or keep their number times gradient_accumulation_steps as it was",
+}
 
 
 def check_folder(settings: Settings) -> None:
@@ -59,7 +69,15 @@ def check_folder(settings: Settings) -> None:
         )
     before, now = read_run(folder)["settings"], fingerprint(settings)
     differing = _differing(before, now)
+    if set(differing) <= _SHARING and _reads_the_same(before, now):
+        return
     if differing:
+        rows = [_rows_of_a_step(kept) for kept in (before, now)]
+        if set(differing) <= _SHARING:
+            raise ValueError(
+                f"output_dir={folder} holds a run whose steps read {rows[0]}, and they would read {rows[1]} now. "
+                f"{_WAY_OUT[_is_cut_ahead(now)]}, or set --output_dir to another folder."
+            )
         pairs = ", ".join(f"{name} was {_value(before, name)!r} and is {_value(now, name)!r}" for name in differing[:8])
         raise ValueError(
             f"output_dir={folder} holds another run: {pairs}. Go on with the settings it began with, or set "
@@ -98,8 +116,45 @@ def fingerprint(settings: Settings) -> dict[str, Any]:
     groups = settings.resolved()
     kept = {**groups["model"], **groups["data"], **groups["run"], **groups["training"]}
     kept = {name: value for name, value in kept.items() if name not in MAY_CHANGE | _MAY_CHANGE}
+    if processes() > 1:
+        kept["processes"] = processes()
     plain: dict[str, Any] = json.loads(json.dumps(kept, sort_keys=True))
     return plain
+
+
+def say_other_processes(settings: Settings, say: Callable[[str], None]) -> None:
+    """Say it where a run goes on with another number of processes than it had."""
+    kept = read_run(settings.output_dir)["settings"], fingerprint(settings)
+    before, now = (_count(one, "processes") for one in kept)
+    if before != now:
+        say(
+            f"this run had {before} process{'es' if before > 1 else ''} and goes on with {now}: its steps read the "
+            "same rows as before, and dropout draws other numbers"
+        )
+
+
+def _reads_the_same(before: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether the steps of both read the same rows, although others share them."""
+    sizes_match = _value(before, "per_device_train_batch_size") == _value(now, "per_device_train_batch_size")
+    return _rows_of_a_step(before) == _rows_of_a_step(now) and (sizes_match or not _is_cut_ahead(now))
+
+
+def _is_cut_ahead(settings: Mapping[str, Any]) -> bool:
+    """Whether batches are made before they are shared, so that their size may not change."""
+    return bool(settings.get("streaming") or settings.get("batch_tokens"))
+
+
+def _rows_of_a_step(settings: Mapping[str, Any]) -> str:
+    """In words: how much a step reads."""
+    batches = _count(settings, "processes") * _count(settings, "gradient_accumulation_steps")
+    if settings.get("batch_tokens"):
+        return f"{batches} batches of {settings['batch_tokens']} tokens"
+    size = _count(settings, "per_device_train_batch_size")
+    return f"{batches} batches of {size} rows" if settings.get("streaming") else f"{batches * size} rows"
+
+
+def _count(settings: Mapping[str, Any], name: str) -> int:
+    return int(_value(settings, name) or 1)
 
 
 def digest_of(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from .processes import processes
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 REPEAT = 5.0  # seconds in which torchrun hands on to its processes a signal that they may have got already
 
@@ -63,7 +65,7 @@ class StopOnSignal(TrainerCallback):
         if os.getpid() != self._process:  # a worker that has not loaded anything yet
             return
         if self._heard:
-            if _is_one_of_several() and time.monotonic() - self._since < REPEAT:
+            if processes() > 1 and time.monotonic() - self._since < REPEAT:
                 return
             raise Stopped("ended at once. The same command goes on from the last checkpoint.", number)
         self.number = self._heard = number
@@ -91,7 +93,3 @@ class StopOnSignal(TrainerCallback):
             torch.distributed.all_reduce(number, torch.distributed.ReduceOp.MAX)
             self.number = int(number)
         return bool(self.number)
-
-
-def _is_one_of_several() -> bool:
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.data_loader import SeedableRandomSampler, prepare_data_loader  # type: ignore[import-untyped]
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Sampler, get_worker_info
+from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Sampler, get_worker_info
 from transformers import GenerationConfig, PreTrainedModel, PrinterCallback, TrainerControl
 from transformers.trainer_callback import ProgressCallback
 
@@ -16,6 +17,7 @@ from selfattn_hf.data import LengthGroupedSampler, StreamedBatches, TokenBudgetB
 from .checkpoints import list_checkpoints, step_of
 from .disk import write_text
 from .evaluation import IGNORED, Evaluator, Prepared
+from .processes import InTurn, nothing
 from .progress import Bar, EarlyStopping, Lines, Meter
 from .saving import SavingTrainer
 from .settings import RunSettings
@@ -31,7 +33,8 @@ class SelfAttnTrainer(SavingTrainer):
     """`Seq2SeqTrainer` with these differences.
 
     - Label smoothing is the model's, so that it is exact under gradient accumulation.
-    - Batches of a token budget, of like length, and of a stream, which resume exactly.
+    - Batches of a token budget, of like length, and of a stream, which resume exactly; several processes share them
+      so that every row comes once.
     - Evaluation weighs every target token alike, and does not touch the model's generation config.
     - A loss or a gradient that is no number stops the run before the weights are spoiled, and the rows are named.
     - Checkpoints are whole or not there, and a signal stops the run after a step (see `saving`).
@@ -66,7 +69,7 @@ class SelfAttnTrainer(SavingTrainer):
         super().__init__(
             model=model,
             args=args,
-            data_collator=_Numbered(collator),
+            data_collator=_Numbered(collator, None if isinstance(train, StreamedBatches) else train[0]),
             train_dataset=train,
             eval_dataset=None if validation is None else validation.rows,
             callbacks=callbacks,
@@ -78,35 +81,41 @@ class SelfAttnTrainer(SavingTrainer):
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches of a stream, or of a token budget where `batch_tokens` is set, or as transformers makes them."""
-        stream = self.stream
-        if self.args.world_size > 1 and (stream is not None or self.run_settings.batch_tokens is not None):
-            raise ValueError(
-                "streaming and batch_tokens are for one process. Set per_device_train_batch_size instead of "
-                "batch_tokens, and streaming to false."
-            )
+        stream, budget, count = self.stream, self.run_settings.batch_tokens, self.args.world_size
         if stream is not None:
+            stream.take_turns(self.args.process_index, count)
             pin = self.args.dataloader_pin_memory
             return DataLoader(stream, batch_size=None, collate_fn=self.data_collator, pin_memory=pin)
-        if self.run_settings.batch_tokens is None:
+        if budget is None and (count == 1 or self.args.train_sampling_strategy == "batch_rebalance"):
             return super().get_train_dataloader()
-        sampler = TokenBudgetBatchSampler(_lengths(self.train_dataset), self.run_settings.batch_tokens, self._data_seed)
+        drop_last = self.args.dataloader_drop_last
+        if budget is not None:
+            batches: Any = TokenBudgetBatchSampler(_lengths(self.train_dataset), budget, self._data_seed)
+        else:
+            rows: Any = self._get_train_sampler()
+            if isinstance(rows, RandomSampler):  # which would draw other rows in every process
+                rows = SeedableRandomSampler(rows.data_source, data_seed=self._data_seed)
+            batches = BatchSampler(rows, self.args.train_batch_size, drop_last)
         loader = DataLoader(
             self.train_dataset,
-            batch_sampler=sampler,
+            batch_sampler=batches if count == 1 else InTurn(batches, self.args.process_index, count, drop_last),
             collate_fn=self.data_collator,
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory,
             persistent_workers=self.args.dataloader_persistent_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,
         )
-        prepared: DataLoader = self.accelerator.prepare(loader)
+        # What is shared already is not shared again.
+        prepared: DataLoader = prepare_data_loader(
+            loader, self.args.device, num_processes=1, process_index=0, put_on_device=True
+        )
         return prepared
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler | None:
         if self.args.train_sampling_strategy != "group_by_length":
             return super()._get_train_sampler(train_dataset)
         rows = self.train_dataset if train_dataset is None else train_dataset
-        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        batch = self._batches_of_a_step * self.args.train_batch_size
         self._grouped = LengthGroupedSampler(_lengths(rows), batch, self._data_seed)
         return self._grouped
 
@@ -123,13 +132,17 @@ class SelfAttnTrainer(SavingTrainer):
 
     def _save_place(self, folder: Path) -> None:
         if self.stream is not None:
-            place = self.stream.place(self.state.global_step * self.args.gradient_accumulation_steps)
+            place = self.stream.place(self.state.global_step * self._batches_of_a_step)
             (folder / PLACE).write_text(json.dumps(place), encoding="utf-8")
 
     def _load_place(self, checkpoint: Path) -> None:
         if self.stream is not None:
             place = json.loads((checkpoint / PLACE).read_text(encoding="utf-8"))
-            self.stream.go_on(place, step_of(checkpoint) * self.args.gradient_accumulation_steps)
+            self.stream.go_on(place, step_of(checkpoint) * self._batches_of_a_step)
+
+    @property
+    def _batches_of_a_step(self) -> int:
+        return self.args.gradient_accumulation_steps * self.args.world_size
 
     @property
     def _data_seed(self) -> int:
@@ -140,7 +153,7 @@ class SelfAttnTrainer(SavingTrainer):
         batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
         self.meter.target_tokens += int(items) if items is not None else 0
         for batch in batches:
-            if batch and bool((batch["labels"] == IGNORED).all()):
+            if batch and len(batch[ROWS]) and bool((batch["labels"] == IGNORED).all()):
                 self.meter.empty_batches += 1
                 rows = ", ".join(map(str, batch[ROWS].tolist()))
                 logger.warning(
@@ -194,11 +207,12 @@ class SelfAttnTrainer(SavingTrainer):
     def _no_number(self, what: str, value: float, rows: list[int]) -> str:
         saved = list_checkpoints(Path(self.args.output_dir))
         kept = f"{saved[-1]} is whole" if saved else "No checkpoint was due before"
+        others = ", or from those of another process" if self.args.world_size > 1 and what != "loss" else ""
         return (
             f"the {what} is {value} at step {self.state.global_step + 1}, so the run stops before it changes the "
-            f"weights. It comes from the rows {', '.join(map(str, rows))} of the training split, counted from 0. "
-            f"{kept}. Look at these rows; or lower learning_rate, raise warmup_steps or set max_grad_norm, in another "
-            "output_dir."
+            f"weights. It comes from the rows {', '.join(map(str, rows))} of the training split, counted from 0"
+            f"{others}. {kept}. Look at these rows; or lower learning_rate, raise warmup_steps or set max_grad_norm, "
+            "in another output_dir."
         )
 
     def evaluate(
@@ -207,7 +221,8 @@ class SelfAttnTrainer(SavingTrainer):
         """Figures of the validation split, logged under names that begin with `eval_`."""
         if self.validation is None:
             raise ValueError("evaluate needs a validation split, and the data set has none. Set validation_split.")
-        figures = self.evaluator(self.model, self.validation, self.generation).figures
+        shared = self.args.world_size > 1
+        figures = self.evaluator(self.model, self.validation, self.generation, shared=shared).figures
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
         self.log({**metrics, "seconds": self.meter.seconds, "target_tokens": self.meter.target_tokens})
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
@@ -227,12 +242,15 @@ class SelfAttnTrainer(SavingTrainer):
 class _Numbered:
     """A collator that also tells which rows a batch is made of."""
 
-    def __init__(self, collate: Any) -> None:
+    def __init__(self, collate: Any, any_row: dict[str, Any] | None) -> None:
         self.collate = collate
+        self.any_row = any_row
 
     def __call__(self, rows: list[dict[str, Any]]) -> dict[str, Tensor]:
         if get_worker_info() is not None:
             leave_signals_to_the_run()
+        if not rows and self.any_row is not None:  # nothing is left for this process
+            return {**nothing(self.collate([self.any_row]), IGNORED), ROWS: torch.tensor([], dtype=torch.long)}
         if not rows:  # a batch of a stream that was trained on before
             return {}
         return {**self.collate(rows), ROWS: torch.tensor([row["row"] for row in rows])}
