@@ -74,7 +74,7 @@ class Stack(SelfAttnPreTrainedModel):
             )
         if are_ids:
             if look:
-                check_ids(given, self.embed_tokens.num_embeddings, f"{prefix}input_ids")
+                check_ids(given, self.embed_tokens.weight.shape[0], f"{prefix}input_ids")
             given = self.embed_tokens(given)
         return given * self.config.hidden_size**0.5 if self.config.scale_embedding else given
 
