@@ -12,6 +12,7 @@ Ctrl-C, or a SIGTERM, ends it when what was accepted is answered.
 """
 
 import argparse
+import signal
 import socket
 import sys
 from typing import TYPE_CHECKING, Any
@@ -60,6 +61,8 @@ def main(arguments: list[str]) -> None:
         app = make_app(translator, settings, look_by(translator))
         print(f"serving {options.model} on http://{host}:{port}", flush=True)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+        for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn answers them first, and raises them again
+            signal.signal(number, lambda *_: None)
         server.run(sockets=[door])
         print("every request that was accepted is answered", file=sys.stderr)
 

@@ -1,11 +1,16 @@
 """A tiny model with its tokenizer, that repeats what it reads, so that every right answer is known."""
 
+import threading
+
 import pytest
 import torch
 from datasets import Dataset
 
 from selfattn_hf import SelfAttnConfig, SelfAttnForConditionalGeneration, Translator
 from selfattn_hf.data import DataSettings, train_tokenizers
+from selfattn_hf.inference.service_batching import Batcher
+from selfattn_hf.inference.service_metrics import Metrics
+from selfattn_hf.inference.sources import TextError
 
 SENTENCES = [
     "a small dog sleeps in the sun",
@@ -73,3 +78,50 @@ def translator(saved):
 @pytest.fixture
 def sentences():
     return list(SENTENCES)
+
+
+class Double:
+    """In the place of a Translator: answers in capitals, notes its batches, and waits at the first one if told so."""
+
+    def __init__(self, tokenizers, waits):
+        self.tokenizers = tokenizers
+        self.batches = []
+        self.begun, self.go = threading.Event(), threading.Event()
+        if not waits:
+            self.go.set()
+
+    def __call__(self, texts, batch_size, **options):
+        self.batches.append((list(texts), options))
+        self.begun.set()
+        assert self.go.wait(60)
+        for number, text in enumerate(texts):
+            if text == "too long":
+                raise TextError(number, "is too long")
+            if text == "break":
+                raise RuntimeError("out of memory")
+        return [text.upper() for text in texts]
+
+
+@pytest.fixture
+def make_batcher(tokenizers):
+    """A queue before a double, closed at the end of the test."""
+    made = []
+
+    def make(waits=False, max_wait_s=0.0):
+        double = Double(tokenizers, waits)
+        batcher = Batcher(double, max_batch=8, max_wait_s=max_wait_s, max_queue=32, metrics=Metrics())
+        batcher.double = double
+        batcher.start()
+        made.append(batcher)
+        return batcher
+
+    yield make
+    for batcher in made:
+        batcher.double.go.set()
+        batcher.close()
+
+
+@pytest.fixture
+def held(make_batcher):
+    """A queue whose model stands still in its first batch until `double.go` is set."""
+    return make_batcher(waits=True)
