@@ -30,6 +30,8 @@ TRAVELS = (
 # Endings of pickles, which run code when they are read; those that a Trainer leaves beside a model stay behind.
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 LEFT_BY_TRAINERS = ("training_args.bin", "optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state*.pth")
+# Of the environment, what the process that tries a folder does not get: tokens, and its place among others of a run.
+_STAYS = re.compile(r"TOKEN(?!IZERS)|SECRET|PASSWORD|^(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)$|^MASTER_|^TORCHELASTIC_")
 STRANGER = Path(__file__).parent / "stranger.py"
 
 
@@ -56,8 +58,22 @@ def check_folder(folder: str | Path, text: str = "a") -> tuple[dict[str, str], s
         write; and a remark on code of another version, else None.
 
     Raises:
+        ValueError: as `look_at`, or with what the fresh process said.
+    """
+    remark = look_at(folder)
+    opened, wrote = open_as_stranger(files_of(Path(folder)), text)
+    return opened, wrote, remark
+
+
+def look_at(folder: str | Path) -> str | None:
+    """Look at the files of a folder without running any.
+
+    Returns:
+        A remark on code of another version, else None.
+
+    Raises:
         ValueError: naming the file, for a folder that is no model of ours, holds pickles, names code of elsewhere, has
-            other code than this package, a card that the Hub would not take, or that does not open.
+            other code than this package, or a card that the Hub would not take.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -71,8 +87,7 @@ def check_folder(folder: str | Path, text: str = "a") -> tuple[dict[str, str], s
     remark = check_code(folder, saved)
     if CARD in files:
         _check_card(files[CARD])
-    opened, wrote = open_as_stranger(files, text)
-    return opened, wrote, remark
+    return remark
 
 
 def check_pickles(folder: Path) -> None:
@@ -135,7 +150,7 @@ def open_as_stranger(files: Mapping[str, Path], text: str) -> tuple[dict[str, st
         for name, path in files.items():
             (suite / name).parent.mkdir(parents=True, exist_ok=True)
             (suite / name).symlink_to(path.resolve())
-        quiet = {name: value for name, value in os.environ.items() if "TOKEN" not in name or name.startswith("TOKENI")}
+        quiet = {name: value for name, value in os.environ.items() if not _STAYS.search(name)}
         quiet |= {"HF_HOME": f"{place}/home", "HF_MODULES_CACHE": f"{place}/modules", "HF_HUB_OFFLINE": "1",
                   "HF_HUB_CACHE": f"{place}/hub"}  # fmt: skip
         done = subprocess.run(

@@ -14,7 +14,7 @@ import selfattn_hf
 
 from .card import OWNER_NAME
 from .destination import Destination, check_destination, hub_errors, reason
-from .folder import CARD, check_folder, files_of, travels
+from .folder import CARD, check_folder, files_of, look_at, travels
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,7 @@ def push_folder(folder: str | Path, to: Destination, *, text: str = "a", say: Ca
         ConnectionError: if the push fails on its way; it says whether a commit is there.
     """
     folder = Path(folder)
+    look_at(folder)  # what costs nothing comes first
     user = check_destination(to)
     opened, wrote, remark = check_folder(folder, text)
     if remark:
@@ -157,7 +158,10 @@ class _Push:
 
 
 def _content(name: str, path: Path, to: Destination) -> str | bytes:
-    """A file as it goes; in the card, the name of the repository stands where none was known."""
+    """A file as it goes; in the card, the name of the repository stands where none, or the folder's, was known."""
     if name != CARD:
         return str(path.resolve())
-    return path.read_text(encoding="utf-8").replace(OWNER_NAME, to.repo).encode()
+    text, here, there = path.read_text(encoding="utf-8"), path.resolve().parent.name, to.repo.split("/")[1]
+    for known in ("- name: {}\n  results:", "\n# {}\n"):
+        text = text.replace(known.format(here), known.format(there), 1)
+    return text.replace(OWNER_NAME, to.repo).encode()

@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, ModelCard
 from huggingface_hub.errors import RepositoryNotFoundError
 
 from selfattn_hf.sharing import Destination, files_of, push_folder
@@ -39,9 +39,10 @@ def test_what_arrives_is_what_lay_there(ready, model):
 
 
 def test_the_card_there_knows_its_name(ready, model):
-    push(model)
-    card = ready.tree(NAME)["README.md"].decode()
-    assert f'"{NAME}"' in card and "owner/name" not in card
+    push(model, "anna/other-name")
+    card = ready.tree("anna/other-name")["README.md"].decode()
+    assert '"anna/other-name"' in card and "owner/name" not in card
+    assert "\n# other-name\n" in card and ModelCard(card).data.model_name == "other-name"
     assert "owner/name" in (model / "README.md").read_text()
 
 
