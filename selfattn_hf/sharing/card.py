@@ -175,8 +175,9 @@ def _training(folder: Path, settings: Mapping[str, Any], results: Mapping[str, A
         f"{results['seconds']:,.0f} seconds on {results['device']}",
         f"kept: the {results['kept']} weights, step {results['kept_step']}",
     ]
+    smoothed = ", that of training with its label smoothing" if settings.get("label_smoothing_factor") else ""
     said = "## Training\n\n" + "\n".join(f"- {fact}" for fact in facts if fact)
-    curve = _curve(folder / "training_curve.csv", str(results["metric"]))
+    curve = _curve(folder / "training_curve.csv", str(results["metric"]), smoothed)
     said += f"\n\n{curve}" if curve else ""
     return (
         f"{said}\n\nTo repeat it, with the data where `settings.yaml` says and `scripts/train.py` of selfattn_hf "
@@ -192,7 +193,7 @@ def _rate(settings: Mapping[str, Any]) -> str:
     return f"learning rate {settings['learning_rate']}, {schedule}"
 
 
-def _curve(path: Path, metric: str) -> str:
+def _curve(path: Path, metric: str, smoothed: str) -> str:
     """Evaluations of the training as a table of a few rows."""
     if not path.is_file():
         return ""
@@ -209,7 +210,7 @@ def _curve(path: Path, metric: str) -> str:
         return ""
     chosen = _spread(rows, CURVE_ROWS)
     which = "all of it is in `training_curve.csv`" if len(chosen) < len(rows) else "every evaluation"
-    return f"How it learned ({which}; losses in nats per token):\n\n" + table(
+    return f"How it learned ({which}; losses in nats per token{smoothed}):\n\n" + table(
         ("step", "training loss", "validation loss", NAMES[metric]), chosen
     )
 

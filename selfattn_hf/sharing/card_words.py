@@ -106,12 +106,12 @@ def limits(config: SelfAttnConfig, settings: Mapping[str, Any], results: Mapping
     found = []
     if settings.get("dataset"):
         found.append(
-            f"It knows what {data_words(settings['dataset'])} shows and nothing else. Texts of another kind, language "
-            "or form get an answer too, and nothing says that it is a guess."
+            "It knows what its training data show and nothing else. Texts of another kind, language or form get an "
+            "answer too, and nothing says that it is a guess."
         )
     wrong = results.get("test", results.get("validation", {})).get("exact_match")
-    if wrong is not None and wrong < 100:
-        found.append(f"{100 - wrong:.1f} % of its answers there differ from the reference in some letter.")
+    if wrong is not None and wrong < 100 and results.get("metric") == "exact_match":
+        found.append(f"{100 - wrong:.1f} % of its answers, measured as above, are wrong in some letter.")
     length = settings.get("max_source_length")
     if length:
         found.append(f"Longer inputs than {count(length, 'token')} were not seen in training.")

@@ -140,4 +140,4 @@ def test_a_name_on_the_hub_is_no_folder_here(tmp_path, monkeypatch):
     assert is_hub_id("anna/words") and not is_hub_id("data/x/y") and not is_hub_id(["a/b"]) and not is_hub_id(None)
     (tmp_path / "anna" / "words").mkdir(parents=True)
     assert not is_hub_id("anna/words")
-    assert data_words({"train": ["/home/x/a.csv", "b.csv"]}) == "the local files a.csv, b.csv"
+    assert data_words({"train": ["elsewhere/a.csv", "b.csv"]}) == "the local files a.csv, b.csv"
