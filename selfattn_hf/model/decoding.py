@@ -296,4 +296,6 @@ def _are_alike(layer: Any) -> bool:
 
 def _is_as_built(module: nn.Module) -> bool:
     is_known = type(module) in _KNOWN or isinstance(module, PositionalEncoding)
+    # Weights that somebody quantised, or cut among devices, are tensors of another kind in a layer that looks the same.
+    is_known = is_known and all(type(weight) is nn.Parameter for weight in module.parameters(recurse=False))
     return is_known and not (module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module))

@@ -151,9 +151,8 @@ def head_loss(
     Raises:
         ValueError: as `sequence_loss`.
     """
-    is_plain = type(head) is nn.Linear and not (
-        head._forward_hooks or head._forward_pre_hooks or "forward" in vars(head)
-    )
+    is_plain = type(head) is nn.Linear and type(head.weight) is nn.Parameter
+    is_plain = is_plain and not (head._forward_hooks or head._forward_pre_hooks or "forward" in vars(head))
     if not is_plain or is_traced():
         return sequence_loss(head(states), labels, num_items_in_batch, label_smoothing)
     check_loss(labels, states.shape[:-1], label_smoothing)

@@ -97,12 +97,18 @@ class SelfAttnPreTrainedModel(PreTrainedModel):
         return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     @staticmethod
-    def _load_pretrained_model(model: Any, state_dict: Any, checkpoint_files: Any, load_config: Any, *more: Any) -> Any:
-        """The last step before memory is taken: transformers has found the files, and the model has shapes alone."""
-        if state_dict is None and not load_config.is_quantized:
+    def _load_pretrained_model(
+        model: Any, state_dict: Any, checkpoint_files: Any, load_config: Any, *more: Any, **named: Any
+    ) -> Any:
+        """The last step before memory is taken: transformers has found the files, and the model has shapes alone.
+
+        An adapter, for which transformers names the keys that it expects, is a part and not a whole.
+        """
+        is_whole = state_dict is None and named.get("expected_keys") is None
+        if is_whole and not load_config.is_quantized:
             where = str(load_config.pretrained_model_name_or_path)
             check_fit(model, read_heads(checkpoint_files), where, load_config.ignore_mismatched_sizes)
-        return PreTrainedModel._load_pretrained_model(model, state_dict, checkpoint_files, load_config, *more)
+        return PreTrainedModel._load_pretrained_model(model, state_dict, checkpoint_files, load_config, *more, **named)
 
     @property
     def _mixers(self) -> set[str]:

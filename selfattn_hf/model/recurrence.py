@@ -26,6 +26,7 @@ class RecurrentMixer(TokenMixer):
     def __init__(self, config: Any, causal: bool) -> None:
         super().__init__(config, causal)
         cell = CELLS[config.rnn_type]
+        self.is_lstm = config.rnn_type == "lstm"  # the cell may be wrapped by others later
         width = config.hidden_size if causal else config.hidden_size // 2
         self.forwards = cell(config.hidden_size, width, batch_first=True)
         self.backwards = None if causal else cell(config.hidden_size, width, batch_first=True)
@@ -49,9 +50,9 @@ class RecurrentMixer(TokenMixer):
     def _read(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """All words at once, from a state of zeros."""
         if mask is None:
-            states = [self.forwards(x)[0]]
+            states = [_read_by(self.forwards, x)[0]]
             if self.backwards is not None:
-                states.append(self.backwards(x.flip(1))[0].flip(1))
+                states.append(_read_by(self.backwards, x.flip(1))[0].flip(1))
             return torch.cat(states, dim=-1)
         # Real words first, then padding, where no later word can see what it did to the state.
         order = torch.argsort(~mask, dim=1, stable=True)  # [B, Q]
@@ -84,19 +85,28 @@ class RecurrentMixer(TokenMixer):
 
     def _run(self, x: Tensor, state: State | None) -> tuple[Tensor, State]:
         """The cell itself; states are kept rows first, [B, 1, D], so that a cache can reorder them."""
-        is_lstm = isinstance(self.forwards, nn.LSTM)
         if state is None:
             start = None
         else:
             hidden, cell = (part.transpose(0, 1).contiguous() for part in state)
-            start = (hidden, cell) if is_lstm else hidden
-        states, end = self.forwards(x, start)
-        hidden, cell = end if is_lstm else (end, end)
+            start = (hidden, cell) if self.is_lstm else hidden
+        states, end = _read_by(self.forwards, x, start)
+        hidden, cell = end if self.is_lstm else (end, end)
         return states, (hidden.transpose(0, 1), cell.transpose(0, 1))
+
+
+def _read_by(cell: nn.Module, x: Tensor, start: Any = None) -> Any:
+    """The cell itself; in the precision of its weights where autocast asks a processor for one it has no LSTM for."""
+    asked = torch.get_autocast_dtype("cpu")
+    has_it = asked == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu") or has_it:
+        return cell(x, start)
+    with torch.autocast("cpu", enabled=False):
+        return cell(x.to(next(cell.parameters()).dtype), start)
 
 
 def _through(cell: nn.Module, x: Tensor, order: Tensor) -> Tensor:
     """Read the words of each row in the given order [B, Q] and put the states back where the words stood."""
-    states = cell(x.gather(1, order[..., None].expand_as(x)))[0]
+    states = _read_by(cell, x.gather(1, order[..., None].expand_as(x)))[0]
     back = order.argsort(1)[..., None].expand(-1, -1, states.shape[-1])
     return states.gather(1, back)
