@@ -70,7 +70,15 @@ def _mask(options: argparse.Namespace) -> dict[str, Any]:
     return run(options)
 
 
-RUN = {"train": _train, "generate": _generate, "scaling": _scaling, "memory": _memory, "mask": _mask}
+def _serve(options: argparse.Namespace) -> dict[str, Any]:
+    from benchmarks._serve import run
+
+    return run(options)
+
+
+RUN = {
+    "train": _train, "generate": _generate, "scaling": _scaling, "memory": _memory, "mask": _mask, "serve": _serve,
+}  # fmt: skip
 
 
 def write_page(page: Path, files: Sequence[Path]) -> None:
@@ -138,6 +146,14 @@ def parser() -> argparse.ArgumentParser:
     mask.add_argument("--lengths", type=int, nargs="+", default=LENGTHS["mask"], help="target tokens")
     mask.add_argument("--hidden_size", type=int, default=128, help="width of the model")
     mask.add_argument("--layers", type=int, default=2, help="of the decoder")
+
+    serve = door("serve", "requests per second and waiting times of scripts/serve.py, beside generate one by one", 3)
+    serve.add_argument("--model", type=Path, metavar="FOLDER", required=True, help="that scripts/train.py left")
+    serve.add_argument("--text", type=Path, metavar="FILE", required=True, help="a sentence a line, to be translated")
+    serve.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32], help="at once")
+    serve.add_argument("--requests", type=int, default=200, help="of each round, a sentence each")
+    serve.add_argument("--max_wait_ms", type=float, default=2.0, help="of the service")
+    serve.add_argument("--max_batch", type=int, default=32, help="of the service")
 
     page = doors.add_parser("page", help="write the tables of docs/performance.md from what --json wrote")
     page.add_argument("files", type=Path, nargs="+", help="what --json wrote")

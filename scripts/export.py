@@ -14,7 +14,7 @@ import argparse
 import itertools
 from pathlib import Path
 
-from _cli import run
+import _cli
 
 TARGETS = ("onnx", "torch", "ctranslate2")
 
@@ -69,4 +69,4 @@ def read_lines(path: Path, count: int) -> list[str]:
 
 
 if __name__ == "__main__":
-    run(main)
+    _cli.run(main)

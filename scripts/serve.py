@@ -17,7 +17,7 @@ import socket
 import sys
 from typing import TYPE_CHECKING, Any
 
-from _cli import run
+import _cli
 
 if TYPE_CHECKING:
     from selfattn_hf import Translator
@@ -125,4 +125,4 @@ def look_by(translator: "Translator") -> "Look":
 
 
 if __name__ == "__main__":
-    run(main)
+    _cli.run(main)

@@ -16,6 +16,7 @@ TITLES = {
     "scaling": "Growth with length",
     "memory": "Memory of training",
     "mask": "The mask and the slow way",
+    "serve": "Serving",
 }
 
 

@@ -24,6 +24,7 @@ PAGE = Path(__file__).with_name("service_page.html")
 # The page is whole in itself: nothing is loaded from anywhere, and nothing is sent anywhere else.
 CONTENT = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; connect-src 'self'"
 PATHS = ("/", "/translate", "/translate/stream", "/attention", "/health", "/metrics")
+FAILED = "The model failed, and the log of the service says how."
 GONE = 499  # nobody waits for the answer; the number is nginx's
 
 Look = Callable[[str], dict[str, Any]]
@@ -172,8 +173,8 @@ class _Service:
                 yield json.dumps({"translation": job.future.result()}, ensure_ascii=False) + "\n"
             except TimeoutError:
                 yield json.dumps({"error": self._late()}) + "\n"
-            except ValueError as error:
-                yield json.dumps({"error": str(error)}) + "\n"
+            except Exception as error:
+                yield json.dumps({"error": str(error) if isinstance(error, ValueError) else FAILED}) + "\n"
             finally:  # read to its end, or left by a listener who is gone
                 gone.set()
                 self.batcher.drop(job)
@@ -237,6 +238,8 @@ class _Service:
             return said(GONE, "Nobody waits any more.")
         except ValueError as error:
             return said(422, str(error))
+        except Exception:  # which the queue has logged
+            return said(500, FAILED)
         finally:
             left.cancel()
             self.batcher.drop(job)

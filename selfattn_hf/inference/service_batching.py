@@ -15,6 +15,7 @@ from concurrent.futures import Future, InvalidStateError
 from typing import Any
 
 from .service_metrics import Metrics
+from .service_streaming import GoneError
 from .sources import TextError
 from .translator import Translator
 
@@ -144,6 +145,7 @@ class Batcher:
             try:
                 job.finish(job.call())
             except Exception as error:  # of one request; the service lives on
+                self._note(error)
                 job.finish(error=error)
 
     def _next(self) -> list[Row] | None:
@@ -191,7 +193,7 @@ class Batcher:
                 batch = [row for row in batch if row[0] is not wrong]
                 continue
             except Exception as error:  # of these settings, or of the machine; the service lives on
-                logger.exception("a batch failed") if not isinstance(error, ValueError) else None
+                self._note(error)
                 for job, _ in batch:
                     job.finish(error=error)
                 return
@@ -201,6 +203,11 @@ class Batcher:
                 if len(job.answers) == len(job.texts):
                     job.finish([job.answers[place] for place in range(len(job.texts))])
             return
+
+    def _note(self, error: Exception) -> None:
+        """Log what is no fault of the one who asked."""
+        if not isinstance(error, ValueError | GoneError):
+            logger.error("the model failed", exc_info=error)
 
     def _tokens(self, answers: Sequence[str]) -> int:
         tokenizer = self.translator.tokenizers.target

@@ -227,6 +227,16 @@ def test_what_a_client_no_longer_waits_for_is_dropped(offline, sentences):
     assert "never computed" not in still.seen
 
 
+def test_a_failure_of_the_model_is_said_and_the_service_lives_on(offline):
+    def fail(text):
+        raise RuntimeError("out of memory")
+
+    with serving(make_app(offline, look=fail)) as (url, _), httpx.Client(base_url=url) as client:
+        answer = client.post("/attention", json={"text": "snow"})
+        assert answer.status_code == 500 and "the log of the service says how" in answer.json()["error"]
+        assert ask(client, "snow") == offline("snow")
+
+
 def test_settings_are_numbers_that_mean_something():
     with pytest.raises(ValueError, match="max_batch is a number from 1 on, got 0"):
         ServiceSettings(max_batch=0)
