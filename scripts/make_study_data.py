@@ -7,8 +7,9 @@ up to 12 letters, `lengths.jsonl` has up to 48 and no row of the training.
 
 reach: a subject and its verb with a growing clause between them, and the form of the verb that `?` stands for:
 `the girls near a cat ? .` -> `are`. To answer, `?` must be brought together with its own subject. Beside it stands a
-sentence whose subject has the other number, so that no majority tells; which of both comes first is drawn, and words
-that say nothing stand around them, so that no edge tells either. Training rows have clauses of 1 to 12 words;
+sentence whose subject has the other number, so that no majority tells, and whose clause is as long, so that nobody who
+is too far from the one sees the other whole and rules it out; which of both comes first is drawn, and words that say
+nothing stand around them, so that no edge tells either. Training rows have clauses of 1 to 12 words;
 `distance_N.jsonl` has N.
 
 The same seed gives the same files. Standard library only.
@@ -74,10 +75,10 @@ def clause(length: int, draw: random.Random) -> list[str]:
 
 
 def agreement(distance: int, draw: random.Random) -> dict[str, str]:
-    """A row in which `distance` words stand between the subject and its verb."""
+    """A row in which `distance` words stand between each subject and its verb."""
     is_many = draw.random() < 0.5
     asked = ["the", draw.choice(SUBJECTS) + "s" * is_many, *clause(distance, draw), "?", "."]
-    other = ["the", draw.choice(SUBJECTS) + "s" * (not is_many), *clause(draw.randint(1, CLAUSE_TO), draw)]
+    other = ["the", draw.choice(SUBJECTS) + "s" * (not is_many), *clause(distance, draw)]
     other += [draw.choice(SLEPT), "."]
     first, second = (asked, other) if draw.random() < 0.5 else (other, asked)
     edge, between, end = (draw.choices(CHATTER, k=draw.randint(*span)) for span in (EDGE, BETWEEN, EDGE))
