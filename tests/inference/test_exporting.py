@@ -42,7 +42,7 @@ def rows(size, *lengths):
     ("encoder", "decoder", "more"),
     [
         ("rope", "t5", {"norm": "post", "feedforward": "swiglu", "norm_type": "rms_norm"}),
-        ("learned", "kerple", {"encoder_mixer": "dense", "attention_score": "additive"}),
+        slow("learned", "kerple", {"encoder_mixer": "dense", "attention_score": "additive"}),
         slow("shaw", "fire", {"attention_score": "dot", "residual": False, "norm": "none"}),
         slow("transformer_xl", ["alibi", "learned"], {"position_injection": "block", "position_combine": "concat"}),
         slow("t5", "none", {"feedforward": "none", "tie_word_embeddings": False, "output_bias": True}),
@@ -95,6 +95,8 @@ def test_an_onnx_folder_translates_without_torch_and_transformers(onnx_folder, t
 
 @others_may_warn
 def test_onnx_in_8_bits_is_smaller_and_near(onnx_folder, tmp_path):
+    import onnx
+
     from selfattn_hf.inference.export_onnx import _round, open_onnx
 
     folder = tmp_path / "rounded"
@@ -104,7 +106,9 @@ def test_onnx_in_8_bits_is_smaller_and_near(onnx_folder, tmp_path):
     for name in ("encoder", "decoder"):
         _round(folder / f"{name}.onnx")
     assert {path.name for path in folder.glob("*.onnx")} == {"encoder.onnx", "decoder.onnx"}
-    assert (folder / "encoder.onnx").stat().st_size < 0.7 * (onnx_folder.folder / "encoder.onnx").stat().st_size
+    kinds = {node.op_type for node in onnx.load(folder / "encoder.onnx").graph.node}
+    assert {"DynamicQuantizeLinear", "MatMulInteger"} <= kinds
+    assert (folder / "encoder.onnx").stat().st_size < (onnx_folder.folder / "encoder.onnx").stat().st_size
     first = [row[:1] for row in open_onnx(folder)(ids, 8)]
     assert first == [row[:1] for row in whole]
 
