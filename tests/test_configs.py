@@ -9,7 +9,9 @@ from selfattn_hf.training import read_settings, train
 
 ROOT = Path(__file__).parent.parent
 # Studies are no runs: tests/training/test_shipped_studies.py.
-CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "studies")
+CONFIGS = sorted(
+    path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name not in ("accelerate", "studies")
+)
 LECTURE = [path for path in CONFIGS if path.parent.name == "lecture"]
 # Configs whose data are not shipped: the folder of the data in the tests' own place, and what else differs there.
 ELSEWHERE: dict[str, tuple[str, dict[str, str]]] = {

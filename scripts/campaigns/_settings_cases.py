@@ -9,7 +9,9 @@ from selfattn_hf.training.settings import DATA_TYPES, MODEL_TYPES, RUN_TYPES
 from selfattn_hf.training.yaml_files import dump_yaml, parse_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name != "studies")
+CONFIGS = sorted(
+    path for path in (ROOT / "configs").rglob("*.yaml") if path.parent.name not in ("accelerate", "studies")
+)
 SMALLEST = "dataset: configs/quickstart_data\nsource_column: text\ntarget_column: iso\n"
 
 

@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHIPPED = [
     path.read_text(encoding="utf-8")
     for path in sorted((ROOT / "configs").rglob("*.yaml"))
-    if path.parent.name != "studies"  # which are no settings of one run
+    if path.parent.name not in ("accelerate", "studies")  # which are no settings of one run
 ]
 TYPES = {**reading.ARGUMENT_TYPES, **RUN_TYPES, **DATA_TYPES, **MODEL_TYPES}
 KNOWN = {*TYPES, *NOT_TAKEN, *DECIDED_ELSEWHERE}
