@@ -1,7 +1,6 @@
 # `make demo` and `make test` need Python 3.11 or newer and nothing else; `make help` lists what there is.
 VENV := $(or $(SELFATTN_VENV),.venv)
 RUN := runs/quickstart
-TINY := runs/tiny
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check format docs clean
@@ -16,8 +15,7 @@ demo: setup  ## train on a small data set, answer, save, load back by AutoModel,
 	@"$(VENV)/bin/python" scripts/train.py configs/quickstart.yaml --output_dir $(RUN)
 	@"$(VENV)/bin/python" scripts/show_answer.py $(RUN)
 	@"$(VENV)/bin/python" scripts/show_answer.py $(RUN) --without_package
-	@"$(VENV)/bin/python" scripts/train.py configs/tiny.yaml --output_dir $(TINY)
-	@"$(VENV)/bin/python" scripts/report.py $(RUN) --tiny $(TINY) --output $(RUN)/report.html
+	@"$(VENV)/bin/python" scripts/report.py $(RUN) --tiny $(RUN) --output $(RUN)/report.html
 
 test: setup  ## all tests, on up to four cores
 	@"$(VENV)/bin/python" -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile

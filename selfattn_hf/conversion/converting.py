@@ -75,7 +75,7 @@ def convert(
             holds more than its architecture has, and for switches that do not fit together.
         OSError: where there is no model.
 
-    Example:
+    Examples:
         >>> model = convert("facebook/bart-base")
         >>> with_rope = convert("facebook/bart-base", position_encoding="rope")
     """

@@ -25,7 +25,7 @@ class Seq2SeqCollator:
     Raises:
         ValueError: if an argument is missing or outside the vocabulary.
 
-    Example:
+    Examples:
         >>> collate = Seq2SeqCollator(0, decoder_start_token_id=1, vocab_size=100)
         >>> collate([{"input_ids": [7, 8, 2], "labels": [9, 2]}])["decoder_input_ids"]
         tensor([[1, 9]])

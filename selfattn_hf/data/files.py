@@ -50,7 +50,7 @@ def files_of(dataset: str | list[str] | dict[str, str | list[str]]) -> dict[str,
 def split_in_words(dataset: str | list[str] | dict[str, str | list[str]], split: str, asked: str | None) -> str:
     """A split with the files that its rows come from, for messages: rows of a slice are counted from its start.
 
-    Example:
+    Examples:
         >>> split_in_words({"train": "pairs.jsonl"}, "validation", "train[95%:]")
         'the validation split (train[95%:] of pairs.jsonl)'
     """

@@ -38,7 +38,7 @@ def scan_heads(words: Sequence[str]) -> list[int]:
     Raises:
         TreeError: naming the first word that does not fit, and what would.
 
-    Example:
+    Examples:
         >>> scan_heads(["jump", "left", "twice"])
         [1, 2, 2]
     """

@@ -28,7 +28,7 @@ def check_heads(heads: Sequence[Any] | None, words: Sequence[str]) -> list[int]:
         TreeError: naming the word, if there are more or fewer heads than words, one is no number or no word's, or they
             are no tree with one root.
 
-    Example:
+    Examples:
         >>> check_heads(["2", "0"], ["old", "cats"])
         [1, 1]
     """

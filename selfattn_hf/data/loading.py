@@ -45,7 +45,7 @@ def load_splits(settings: DataSettings, splits: Sequence[str] = SPLITS) -> dict[
         FileNotFoundError: if a file or folder does not exist.
         ValueError: if a split or column is missing, a split is empty, a column holds no text, or the data are broken.
 
-    Example:
+    Examples:
         >>> load_splits(DataSettings(dataset="configs/quickstart_data", source_column="text", target_column="iso"))
     """
     unknown = set(splits) - set(SPLITS)

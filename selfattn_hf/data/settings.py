@@ -21,7 +21,7 @@ class DataSettings:
     Raises:
         ValueError: for an illegal value, or a setting that would do nothing beside another.
 
-    Example:
+    Examples:
         >>> DataSettings(dataset="configs/quickstart_data", source_column="text", target_column="iso")
     """
 

@@ -38,7 +38,7 @@ class Syntax:
     Raises:
         ValueError: for a name that there is not.
 
-    Example:
+    Examples:
         >>> Syntax("grammar").encode(tokenizer, ["jump left twice"])[0].syntax_heads
         [1, 2, 2, -1]
     """

@@ -26,7 +26,7 @@ class OnnxTranslator:
         folder: what scripts/export.py --to onnx left.
         threads: of onnxruntime; None: as it chooses.
 
-    Example:
+    Examples:
         >>> OnnxTranslator("runs/quickstart/onnx")(["the tenth of May 2020"])
     """
 

@@ -40,7 +40,7 @@ class Translator:
         ValueError: if the tokenizers have more tokens than the model, or do not say how the trees are made
             that it reads.
 
-    Example:
+    Examples:
         >>> translator = Translator.from_pretrained("runs/quickstart")
         >>> translator(["3 March 1998", "the tenth of May 2020"], num_beams=5)
     """

@@ -46,7 +46,7 @@ def draw_architecture(config: Any) -> str:
     Returns:
         SVG with a title and a description in words.
 
-    Example:
+    Examples:
         >>> Path("rope.svg").write_text(draw_architecture(SelfAttnConfig(position_encoding="rope")))
     """
     return lay_out(config).svg(title_of(config), describe(config))
@@ -55,7 +55,7 @@ def draw_architecture(config: Any) -> str:
 def draw_changes(old_config: Any, new_config: Any) -> str:
     """The picture of the new config, what is new or changed in it marked by colour and sign; below, the same in words.
 
-    Example:
+    Examples:
         >>> draw_changes(SelfAttnConfig(norm="post"), SelfAttnConfig(norm="pre"))
     """
     old = {box.key: box.shows for box in lay_out(old_config).boxes}

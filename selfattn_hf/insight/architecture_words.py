@@ -129,7 +129,7 @@ def changes(old: Any, new: Any) -> list[str]:
 
     What belongs to training or decoding alone (dropout, ids) is passed over, and so is what has no effect in either.
 
-    Example:
+    Examples:
         >>> changes(SelfAttnConfig(feedforward="none"), SelfAttnConfig())
         ['feed-forward: a feed-forward layer (ReLU, 512 → 2048 → 512) in every layer (was: no feed-forward layer)']
     """

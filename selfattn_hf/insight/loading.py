@@ -57,7 +57,7 @@ def load_for_probing(folder_or_id: str | Path, *, revision: str | None = None) -
         ValueError: for a folder that is not whole or of another model, or a tokenizer that is not the model's.
         OSError: where nothing can be loaded from.
 
-    Example:
+    Examples:
         >>> probed = load_for_probing("runs/quickstart")
         >>> attention_maps(probed.model, probed.read("the tenth of May 2020")).cross
     """

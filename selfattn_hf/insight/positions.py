@@ -131,7 +131,7 @@ def encoding_of(name: str | list[str], seed: int = 0, **switches: Any) -> Encodi
         seed: of the fresh weights.
         **switches: fields of the config.
 
-    Example:
+    Examples:
         >>> encoding_of("alibi", num_attention_heads=4).doors()
         ['bias']
     """

@@ -25,7 +25,7 @@ def prefix_by_prefix(model: nn.Module) -> Iterator[None]:
         ValueError: for a mixer that reads from left to right by itself, and so has no mask to do without; for a padded
             target or a cache, when the model is called.
 
-    Example:
+    Examples:
         >>> masked = model(input_ids=ids, decoder_input_ids=ids).logits
         >>> with prefix_by_prefix(model):
         ...     slow = model(input_ids=ids, decoder_input_ids=ids, use_cache=False).logits

@@ -49,7 +49,7 @@ def draw_study(results: Mapping[str, Any], folder: Path) -> list[Path]:
 def curve_of(results: Mapping[str, Any], metric: str) -> dict[str, list[tuple[float, float, float, float]]]:
     """Cell -> (length, mean, least, greatest) by rising length, where there is such a figure.
 
-    Example:
+    Examples:
         >>> curve_of(results, "exact_match")["rope"]
         [(8.0, 100.0, 100.0, 100.0), (16.0, 41.5, 33.0, 50.0)]
     """

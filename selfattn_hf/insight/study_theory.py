@@ -19,7 +19,7 @@ def theory_columns(configs: Mapping[str, SelfAttnConfig], length: int = LENGTH) 
         configs: of every cell.
         length: T, the words of the row that steps are counted for.
 
-    Example:
+    Examples:
         >>> theory_columns({"rnn": SelfAttnConfig(encoder_mixer="rnn", position_encoding="none", encoder_layers=2)})
         {'steps, T=20': {'rnn': 40}, 'reach': {'rnn': 'all'}}
     """

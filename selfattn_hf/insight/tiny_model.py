@@ -45,8 +45,8 @@ def pack_model(model: Any, tokenizers: Tokenizers) -> dict[str, Any]:
         ValueError: for more than `MOST_PARAMETERS`, another class of model, a mixer, an encoding or a tokenizer that
             the page does not have.
 
-    Example:
-        >>> probed = load_for_probing("runs/tiny")
+    Examples:
+        >>> probed = load_for_probing("runs/quickstart")
         >>> text = json.dumps(pack_model(probed.model, probed.tokenizers))
     """
     _check_model(model)
@@ -74,7 +74,7 @@ def _check_model(model: Any) -> None:
     if count > MOST_PARAMETERS:
         raise ValueError(
             f"a page holds a model of at most {MOST_PARAMETERS:,} parameters, and this one has {count:,}. Train one "
-            "with a smaller hidden_size, intermediate_size or tokenizer_vocab_size, as in configs/tiny.yaml."
+            "with a smaller hidden_size, intermediate_size or tokenizer_vocab_size, as in configs/quickstart.yaml."
         )
     for side in SIDES:
         others = sorted(set(model.config.mixers_of(side)) - {"self_attention"})

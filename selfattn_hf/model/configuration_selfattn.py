@@ -45,7 +45,7 @@ class SelfAttnConfig(PreTrainedConfig):
     Every field is described below it. Unknown fields, values of a wrong type, illegal pairs and values that would do
     nothing raise `ValueError`.
 
-    Example:
+    Examples:
         >>> config = SelfAttnConfig(encoder_mixer="rnn", encoder_position_encoding="none", position_encoding="rope")
     """
 

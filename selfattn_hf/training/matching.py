@@ -70,7 +70,7 @@ def match_parameters(
         ValueError: for a tolerance or reference that means nothing, and for a config that cannot come near enough,
             with the nearest count.
 
-    Example:
+    Examples:
         >>> match_parameters({"lstm": SelfAttnConfig(encoder_mixer="rnn"), "transformer": SelfAttnConfig()})
     """
     if not configs:

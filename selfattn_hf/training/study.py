@@ -203,8 +203,8 @@ def _settings_of_cells(
             raise ValueError(f"cell {cell.name}: init_from brings its own sizes and switches. Leave it out of a study.")
         if cells[cell.name][1].run.push_to_hub:
             raise ValueError(
-                f"cell {cell.name}: push_to_hub would push every run to one place. Leave it out of a study, and push the "
-                "model you want with scripts/push_to_hub.py."
+                f"cell {cell.name}: push_to_hub would push every run to one place. Leave it out of a study, and push "
+                "the model you want with scripts/push_to_hub.py."
             )
     if not cells:
         raise ValueError(f"no cell is left: {'; '.join(left_out.values()):.300}")
