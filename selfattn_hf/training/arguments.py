@@ -45,6 +45,7 @@ NOT_TAKEN: dict[str, str] = {
     "save_only_model": "Checkpoints must be whole, so that the run can be resumed",
     "ignore_data_skip": "A run that goes on reads on where it stopped, or it would end otherwise",
     "enable_jit_checkpoint": "SIGTERM, and Ctrl-C, finish the step, save and stop by themselves",
+    **dict.fromkeys(("fsdp", "fsdp_config"), "A run needs whole weights: see scripts/examples/train_fsdp.py"),
     "auto_find_batch_size": "Set per_device_train_batch_size or batch_tokens to what fits",
     **dict.fromkeys(
         ("do_train", "do_eval", "do_predict", "label_names", "include_for_metrics", "batch_eval_metrics",

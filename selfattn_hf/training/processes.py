@@ -33,6 +33,20 @@ def _rank() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
+def check_launch() -> None:
+    """Refuse a launch that would cut the model among the processes.
+
+    Raises:
+        ValueError: for FSDP.
+    """
+    if os.environ.get("ACCELERATE_USE_FSDP", "false").lower() in ("1", "true"):
+        raise ValueError(
+            "this was launched with FSDP, which cuts the model, and a run evaluates by writing texts and keeps the "
+            "best weights, for which it needs them whole. Launch it with configs/accelerate/ddp.yaml, or take "
+            "scripts/examples/train_fsdp.py."
+        )
+
+
 class InTurn(BatchSampler):
     """The batches of one process: of every round of N batches the one that is its own.
 

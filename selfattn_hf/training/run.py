@@ -33,7 +33,7 @@ from .evaluation import Evaluator
 from .finishing import keep_the_better, save_and_evaluate, show_again
 from .job import Job
 from .preparing import prepare_splits
-from .processes import first_alone, is_first, processes, together
+from .processes import check_launch, first_alone, is_first, processes, together
 from .progress import quiet_libraries, say
 from .publishing import check_push, publish
 from .run_folder import (
@@ -69,6 +69,7 @@ def train(settings: Settings) -> dict[str, Any]:
         FloatingPointError: if the loss becomes NaN or infinite, naming the step.
         Stopped: a `KeyboardInterrupt`, after SIGINT or SIGTERM, once the step is finished and saved.
     """
+    check_launch()
     with together(), quiet_libraries(), contextlib.ExitStack() as stack:
         with first_alone(lambda: _bring_together(settings)):
             finished = is_finished(settings)

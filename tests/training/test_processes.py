@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from selfattn_hf.training import make_settings, train
+from selfattn_hf.training import make_settings, read_settings, train
 from selfattn_hf.training.processes import InTurn, share_of
 
 from .conftest import write_rows
@@ -136,6 +136,16 @@ def test_a_process_that_fails_ends_all_of_them_and_says_why(runs):
     assert done.returncode == 1
     assert "several_processes.py: error: the loss is nan at step 3, so the run stops" in done.stderr
     assert not (folder / "fails" / "results.json").exists()
+
+
+def test_a_launch_that_would_cut_the_model_is_refused(runs, monkeypatch):
+    folder, jobs, _ = runs
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ValueError, match=r"launched with FSDP.*take scripts/examples/train_fsdp\.py"):
+        train(make_settings({**jobs["groups"], "output_dir": str(folder / "none")}))
+    with pytest.raises(ValueError, match="fsdp is not taken"):
+        read_settings(None, {"dataset": "x", "fsdp": "true", "output_dir": "y"})
+    assert not (folder / "none").exists()
 
 
 def test_every_batch_comes_once_and_who_has_none_left_gets_an_empty_one():
