@@ -30,7 +30,7 @@ format: setup  ## put the code in order
 	@"$(VENV)/bin/python" -m ruff format .
 
 docs: setup  ## the pages of the documentation, into site/
-	@NO_MKDOCS_2_WARNING=1 "$(VENV)/bin/python" -m mkdocs build --strict --quiet
+	@NO_MKDOCS_2_WARNING=1 "$(VENV)/bin/python" -m mkdocs build --strict
 	@echo "open site/index.html"
 
 clean:  ## remove the environment and what tools left; runs/ stays

@@ -12,6 +12,8 @@ from selfattn_hf import SelfAttnConfig
 from selfattn_hf.training import read_settings, train
 
 from .conversion.conftest import SOURCES, build
+from .sharing.conftest import TOKEN, believed, hub, talk_to  # noqa: F401 - fixtures
+from .sharing.hub_server import User
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -63,7 +65,7 @@ def commands():
 
 
 @pytest.mark.parametrize("command", commands())
-def test_a_command_runs(command, place, monkeypatch, capfdbinary):
+def test_a_command_runs(command, place, request, monkeypatch, capfdbinary):
     monkeypatch.chdir(place)
     monkeypatch.syspath_prepend(str(place / "scripts"))
     said, _, call = command.rpartition("| ")
@@ -76,6 +78,14 @@ def test_a_command_runs(command, place, monkeypatch, capfdbinary):
         typed = _cli.parse(words[2:])
         assert read_settings(typed.positional[0], typed.named).output_dir == Path("runs/multi30k_en_de")
         return
+    if script.name == "push_to_hub.py":  # the Hub is one on loopback; tests/sharing lets a stranger open what is pushed
+        hub = request.getfixturevalue("hub")
+        hub.users[TOKEN] = User("you")
+        talk_to(hub, monkeypatch)
+        request.getfixturevalue("believed")
+    if script.name == "serve.py":  # it is called up to where it would listen for ever
+        monkeypatch.setattr("uvicorn.Server.run", lambda server, sockets: None)
+        words += ["--port", "0"]
     if said:
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(shlex.split(said)[1].encode() + b"\n")))
     module: dict = {"__name__": script.stem}

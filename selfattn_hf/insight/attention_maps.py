@@ -16,7 +16,7 @@ from .passes import eagerly, heard, layers_of, sides_of_model, stack_of, still
 from .results import Plain
 
 Map = list[list[list[float]]]
-"""Weights [H][Q][K] of one layer: a row for each query, of which the weights sum up to 1."""
+"""Weights [H, Q, K] of one layer: a row for each query, of which the weights sum up to 1."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,9 +29,9 @@ class AttentionMaps(Plain):
         written_tokens: T texts that it writes after reading each of them.
         encoder_mixers: of every encoder layer.
         decoder_mixers: of every decoder layer.
-        encoder: L maps [H][S][S].
-        decoder: L maps [H][T][T].
-        cross: L maps [H][T][S], how the source is read while each token is written; empty for a decoder alone.
+        encoder: L maps [H, S, S].
+        decoder: L maps [H, T, T].
+        cross: L maps [H, T, S], how the source is read while each token is written; empty for a decoder alone.
     """
 
     source_tokens: list[str]
@@ -53,7 +53,7 @@ class Alignment(Plain):
         written_tokens: T texts.
         layer: whose maps; None: the mean of all layers.
         head: whose map; None: the mean of all heads.
-        weights: [T][S], soft: how much of each source token was read.
+        weights: [T, S], soft: how much of each source token was read.
         best: for each written token the source token read most.
         entropy: for each written token, in bits: 0 where it was read from one source token alone.
         sharpness: for each written token, 1 - entropy / log2(S): 1 for one token alone, 0 for all alike.

@@ -32,20 +32,20 @@ class Lookup(Plain):
         head: from 0 on.
         asking_tokens: Q texts.
         asked_tokens: K texts.
-        states: [Q][D] what queries are made of, normed where the layer norms it.
-        asked_states: [K][D] what keys and values are made of.
-        queries: [Q][d], turned by their places where the encoding turns them; None for `dense`.
-        keys: [K][d]; None for `dense`.
-        values: [K][d].
+        states: [Q, D] what queries are made of, normed where the layer norms it.
+        asked_states: [K, D] what keys and values are made of.
+        queries: [Q, d], turned by their places where the encoding turns them; None for `dense`.
+        keys: [K, d]; None for `dense`.
+        values: [K, d].
         scaling: factor on the products of queries and keys.
-        products: [Q][K] q . k times the scaling; an additive score; for `dense` its table.
-        bias: [Q][K] what the position encoding adds; None where it adds nothing.
-        seen: [Q][K] whether a query may see a key.
-        affinities: [Q][K] products and bias, before the mask.
-        masked: [Q][K] the same after the mask: None stands for -inf.
-        weights: [Q][K] softmax of a row.
-        mixed: [Q][d] the values, mixed by the weights.
-        added: [Q][D] what the head adds to the output of the layer; the sum over the heads, and a bias, is the output.
+        products: [Q, K] q . k times the scaling; an additive score; for `dense` its table.
+        bias: [Q, K] what the position encoding adds; None where it adds nothing.
+        seen: [Q, K] whether a query may see a key.
+        affinities: [Q, K] products and bias, before the mask.
+        masked: [Q, K] the same after the mask: None stands for -inf.
+        weights: [Q, K] softmax of a row.
+        mixed: [Q, d] the values, mixed by the weights.
+        added: [Q, D] what the head adds to the output of the layer; the sum over the heads, and a bias, is the output.
     """
 
     part: str

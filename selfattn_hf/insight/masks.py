@@ -19,7 +19,7 @@ from .results import Plain
 
 @dataclasses.dataclass(frozen=True)
 class MaskEffect(Plain):
-    """The mask of one decoder head; matrices [T][T], row t of the token that asks.
+    """The mask of one decoder head; matrices [T, T], row t of the token that asks.
 
     Attributes:
         mixer: of the layer.
@@ -54,7 +54,7 @@ class LeakTest(Plain):
         mixers: of every decoder layer.
         tokens: T texts that the decoder reads.
         future_mask: the switch.
-        gradients: [T][T] mean absolute derivative of output t by embedding s.
+        gradients: [T, T] mean absolute derivative of output t by embedding s.
         leaks: the pairs (t, s), s after t, whose derivative is not exactly zero.
         largest: the largest derivative by a later token; 0 where nothing leaks.
         expected: theory: whether there may be a leak, which is where `future_mask` is False.

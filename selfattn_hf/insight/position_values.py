@@ -32,12 +32,12 @@ class PositionValues(Plain):
         places: P, twice as many, or as many as are known.
         bounded: number of places that the side knows, where it has a table of them (`learned`, `dense`); else None.
         beyond: "raises" where it is bounded, "goes on" where every later place has a value.
-        vectors: [P][D] what joins the embeddings; None where nothing does.
-        dot: [P][P] p(i) . p(j); None without vectors.
-        cosine: [P][P] the same of vectors of length 1; None without vectors.
+        vectors: [P, D] what joins the embeddings; None where nothing does.
+        dot: [P, P] p(i) . p(j); None without vectors.
+        cosine: [P, P] the same of vectors of length 1; None without vectors.
         distances: the 2 P - 1 distances j - i, from -(P - 1) on, that go with the next fields.
         turned: for each distance, q . k of equal words of length 1, the mean over all words; None where nothing turns.
-        bias: [H][2 P - 1] what is added to the affinity of equal words, the mean over the pairs of each distance;
+        bias: [H, 2 P - 1] what is added to the affinity of equal words, the mean over the pairs of each distance;
             None where nothing is. What is added between the words of a sentence is in `lookup`.
         bias_spread: how far the bias of a pair is at most from the mean of its distance: 0 where the distance decides.
         constant_from: distance on both sides from which on the bias stays the same; None where it does not.

@@ -19,7 +19,7 @@ ROWS = 256  # copies of the sentence that are computed at once
 
 @dataclasses.dataclass(frozen=True)
 class Reach(Plain):
-    """Measured and theoretical influence of inputs on states; matrices [T][T] of which row t is a state.
+    """Measured and theoretical influence of inputs on states; matrices [T, T] of which row t is a state.
 
     Attributes:
         side: "encoder" or "decoder".
@@ -44,7 +44,7 @@ class Reach(Plain):
 
 @dataclasses.dataclass(frozen=True)
 class PathLength(Plain):
-    """How long the way from each word to each state is; matrices [T][T], row t a state, None where there is no way.
+    """How long the way from each word to each state is; matrices [T, T], row t a state, None where there is no way.
 
     Attributes:
         side: "encoder" or "decoder".

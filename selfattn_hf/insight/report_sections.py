@@ -102,7 +102,7 @@ def maps_of(model: Any, pair: Pair) -> Data:
 
 
 def lookups_of(model: Any, pair: Pair) -> Data:
-    """One lookup of each head of each layer of each part, [layer][head]; states once for each layer."""
+    """One lookup of each head of each layer of each part, [layer, head]; states once for each layer."""
     found: Data = {}
     for part in parts_of(model):
         side = "decoder" if part == "cross" else part
@@ -176,7 +176,7 @@ def depth_of(model: Any, pair: Pair) -> Data:
 
 
 def mask_of(model: Any, pair: Pair) -> Data:
-    """Affinities before the mask, and what would be looked at without it, [layer][head] of a decoder; the leak test."""
+    """Affinities before the mask, and what would be looked at without it, [layer, head] of a decoder; the leak test."""
     leak = leak_test(model, pair, min(DIMENSIONS, model.config.hidden_size))
     layers = [or_reason(_masked_layer, model, pair, *one) for one in _layers_with_heads(model, "decoder")]
     return {

@@ -17,7 +17,7 @@ from .results import Plain
 
 @dataclasses.dataclass(frozen=True)
 class MixingWeights(Plain):
-    """How one head of one layer mixes the places of two sentences; matrices [T][T].
+    """How one head of one layer mixes the places of two sentences; matrices [T, T].
 
     Attributes:
         side: "encoder" or "decoder".

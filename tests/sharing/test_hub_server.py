@@ -11,8 +11,6 @@ from huggingface_hub.errors import (
 
 from .conftest import READS, TOKEN
 
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
-
 
 @pytest.fixture
 def api(online):

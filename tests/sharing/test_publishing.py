@@ -11,7 +11,6 @@ from .conftest import READS, settings_of
 
 NAME = "anna/backwards"
 HUB = {"push_to_hub": True, "hub_model_id": NAME}
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,6 @@ from .conftest import READS, TOKEN
 
 NAME = "anna/backwards"
 # huggingface_hub hands a file to its HTTP client in a way that the client calls old.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 
 
 def push(model, name=NAME, said=None, **options):

@@ -21,7 +21,6 @@ from .conftest import TOKEN, elsewhere, settings_of, talk_to
 from .hub_server import Hub, User
 
 # huggingface_hub hands a file to its HTTP client in a way that the client calls old.
-pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=:DeprecationWarning")
 FIRST, TUNED, ROWS = "anna/backwards", "lab/backwards-tuned", "anna/words"
 
 # Loads by id in a process that cannot import the package, and runs the code that the card shows for that.
