@@ -37,6 +37,7 @@ def export_torch(
     if int8:
         refuse("torch.export", "int8 is a matter of the engine that runs a graph", "Choose onnx or ctranslate2")
     for name, program in zip(("encoder", "decoder"), programs_of(model, "torch.export"), strict=True):
+        program.example_inputs = None  # torch would pickle them
         torch.export.save(program, folder / f"{name}.pt2")
     save_tokenizers(tokenizers, folder)
     save_settings(model, folder, "torch")

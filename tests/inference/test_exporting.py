@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 
 import pytest
 import torch
@@ -52,6 +53,8 @@ def rows(size, *lengths):
 def test_a_graph_of_torch_writes_what_the_model_writes(make_model, tokenizers, tmp_path, encoder, decoder, more):
     model = blurred(make_model(encoder_position_encoding=encoder, decoder_position_encoding=decoder, **more))
     write = export_torch(model, tokenizers, tmp_path, False)()
+    with zipfile.ZipFile(tmp_path / "decoder.pt2") as archive:
+        assert not [name for name in archive.namelist() if archive.read(name).startswith((b"PK", b"\x80"))]  # no pickle
     for lengths in ((0,), (6,), (2, 9, 4, 1)):  # one token; one row; rows of several lengths
         ids = rows(model.config.vocab_size, *lengths)
         assert [until_end(row, {2}) for row in write(ids, 9)] == reference(model, ids, 9)
