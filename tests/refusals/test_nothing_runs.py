@@ -1,4 +1,4 @@
-"""Loading a folder and writing with it runs nothing that came with the folder: no code, no command, no network.
+"""Loading a folder, writing with it and learning runs nothing that came with the folder: no code, no command, no network.
 
 A process looks at itself by Python's audit hooks (https://docs.python.org/3/library/audit_events.html). It imports all
 there is to import by opening another folder first; then the hook is armed, and the folder of the test is opened.
@@ -63,7 +63,9 @@ def use(name):
     more = {"trust_remote_code": True} if way == "stranger" else {}
     model = AutoModelForSeq2SeqLM.from_pretrained(name, **more)
     tokenizer = AutoTokenizer.from_pretrained(name, **more)
-    model.generate(**tokenizer(["two men walk"], return_tensors="pt"), max_new_tokens=4, num_beams=2)
+    batch = tokenizer(["two men walk"], return_tensors="pt")
+    model.generate(**batch, max_new_tokens=4, num_beams=2)
+    model(**batch, labels=batch["input_ids"]).loss.backward()
 
 ROOT = os.environ["SELFATTN_ROOT"]
 if way != "stranger":

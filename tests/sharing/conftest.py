@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import huggingface_hub.constants
+import huggingface_hub.hf_api
 import pytest
 
 from selfattn_hf.sharing import folder as looking
@@ -75,6 +76,8 @@ def talk_to(hub, patch):
     }  # fmt: skip
     for name, value in values.items():
         patch.setattr(huggingface_hub.constants, name, value)
+    # the functions of huggingface_hub that are no methods ask through one object, made when it was imported
+    patch.setattr(huggingface_hub.hf_api.api, "endpoint", hub.url)
     patch.setenv("HF_TOKEN", TOKEN)
 
 
