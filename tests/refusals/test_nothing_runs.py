@@ -1,4 +1,4 @@
-"""Loading a folder, writing with it and learning runs nothing that came with the folder: no code, no command, no network.
+"""Loading a folder, writing and learning with it run nothing that came with it: no code, no command, no network.
 
 A process looks at itself by Python's audit hooks (https://docs.python.org/3/library/audit_events.html). It imports all
 there is to import by opening another folder first; then the hook is armed, and the folder of the test is opened.
