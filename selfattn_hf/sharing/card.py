@@ -256,7 +256,7 @@ def _versions(results: Mapping[str, Any]) -> str:
     made = results.get("versions") or {"selfattn_hf": selfattn_hf.__version__}
     return (
         "## Versions\n\nMade with " + ", ".join(f"{name} {version}" for name, version in made.items()) + ". The Python "
-        "files here need transformers 5.23 or newer, below 6; they read no pickles, open no connection and write no "
+        "files here are tested with transformers 5.23; they read no pickles, open no connection and write no "
         "file."
     )
 

@@ -2,7 +2,6 @@
 
 import csv
 import datetime
-import importlib.util
 import random
 from pathlib import Path
 
@@ -11,6 +10,8 @@ from datasets import load_dataset
 
 from selfattn_hf.data import DataSettings, load_splits
 
+from ..conftest import load_script
+
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "configs" / "quickstart_data"
 
@@ -18,10 +19,7 @@ FOLDER = ROOT / "configs" / "quickstart_data"
 @pytest.fixture(scope="module")
 def generator():
     """The script as a module."""
-    spec = importlib.util.spec_from_file_location("make_quickstart_data", ROOT / "scripts" / "make_quickstart_data.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("make_quickstart_data")
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """scripts/serve.py as a process, its pages for a person, and what the benchmark says of it."""
 
-import importlib.util
 import json
 import signal
 import socket
@@ -17,6 +16,8 @@ httpx = pytest.importorskip("httpx", reason="a client of the service is an extra
 
 from selfattn_hf.inference.service_gradio import make_gradio, table  # noqa: E402
 
+from ..conftest import load_script  # noqa: E402
+
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
@@ -24,9 +25,7 @@ SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 def look(monkeypatch, translator):
     """What the page draws, as scripts/serve.py makes it."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    spec = importlib.util.spec_from_file_location("serve", SCRIPTS / "serve.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
+    script = load_script("serve")
     return script.look_by(translator)
 
 

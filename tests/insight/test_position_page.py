@@ -16,6 +16,8 @@ from selfattn_hf.insight import draw_position, encoding_of, fill_position_page, 
 from selfattn_hf.model.positions import POSITIONS
 from selfattn_hf.training import read_settings
 
+from ..conftest import load_script
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "positions.md").read_text(encoding="utf-8")
 PICTURES = ROOT / "docs" / "positions"
@@ -28,12 +30,9 @@ def without_memory(page):
     return KEPT.sub(r"\1 |", page)
 
 
-def load_script(monkeypatch):
+def load_drawing(monkeypatch):
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    spec = importlib.util.spec_from_file_location("draw_positions", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("draw_positions")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +40,7 @@ def made(tmp_path_factory):
     """The folder that the command writes."""
     folder = tmp_path_factory.mktemp("docs")
     with pytest.MonkeyPatch.context() as patch:
-        load_script(patch).main(["--folder", str(folder)])
+        load_drawing(patch).main(["--folder", str(folder)])
     return folder
 
 
@@ -194,4 +193,4 @@ def test_help_answers_within_a_second():
 @pytest.mark.parametrize("arguments", [["docs"], ["--fodler", "docs"], ["--folder"]])
 def test_what_the_command_does_not_take_is_refused(arguments, monkeypatch):
     with pytest.raises(ValueError, match="--folder FOLDER is all that can be given"):
-        load_script(monkeypatch).main(arguments)
+        load_drawing(monkeypatch).main(arguments)

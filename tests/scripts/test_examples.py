@@ -1,6 +1,5 @@
 """The examples: each head learns a few steps of its task, and leaves a folder that its Auto class opens."""
 
-import importlib.util
 import subprocess
 import sys
 from argparse import Namespace
@@ -10,6 +9,8 @@ import pytest
 import transformers
 
 from selfattn_hf import MODELS
+
+from ..conftest import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "scripts" / "examples"
@@ -27,16 +28,9 @@ WORDS = [("The", "DET", "DT", 2, "det"), ("{}", "NOUN", "NN", 3, "nsubj"), ("{}"
          ("slept", "VERB", "VBD", 5, "acl:relcl"), (".", "PUNCT", ".", 3, "punct")]  # fmt: skip
 
 
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture
 def tasks():
-    return load("head_tasks")
+    return load_script("examples/head_tasks")
 
 
 @pytest.fixture
@@ -64,7 +58,9 @@ def train(monkeypatch, capsys, tmp_path):
         asked = []
         monkeypatch.setattr(subprocess, "run", lambda command, **kwargs: asked.append(command))
         given = [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
-        load("train_head").main([task, "--data", str(data), "--output", str(tmp_path / "out"), *given, *words])
+        load_script("examples/train_head").main(
+            [task, "--data", str(data), "--output", str(tmp_path / "out"), *given, *words]
+        )
         return tmp_path / "out", capsys.readouterr().out, asked
 
     return call
@@ -81,7 +77,7 @@ def test_a_head_is_trained_evaluated_saved_and_asked(task, train, treebank, monk
     assert type(model) in MODELS
     assert command[:2] == [sys.executable, "-I"] and command[3] == str(folder)
     monkeypatch.setattr(sys, "argv", command[2:])
-    load("ask_head").main()
+    load_script("examples/ask_head").main()
     first, answer = capsys.readouterr().out.splitlines()
     assert first.startswith(f"{AUTO[task]} made {type(model).__name__}")
     assert answer.startswith("  -> ")

@@ -1,6 +1,5 @@
 """The examples of fine-tuning, as a stranger would run them: a saved folder, a data set, transformers' own Trainer."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from selfattn_hf.training import make_settings, train
 
+from ..conftest import load_script
 from ..training.conftest import write_rows
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "scripts" / "examples"
@@ -47,9 +47,7 @@ def call(monkeypatch, capsys, folder, tmp_path):
     def run(name, model, *words):
         monkeypatch.syspath_prepend(str(EXAMPLES))
         monkeypatch.delitem(sys.modules, "finetune", raising=False)
-        spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        module = load_script(f"examples/{name}")
         module.main([
             str(folder / model), "--data", str(folder / "data"), "--output", str(tmp_path / "out"), "--steps", "8",
             "--batch", "8", "--learning_rate", "2e-2", "--use_cpu", *words,

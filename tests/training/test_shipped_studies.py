@@ -1,7 +1,6 @@
 """Every shipped study is read and checked, its data are made, and its cells train a step."""
 
 import dataclasses
-import importlib.util
 import re
 from pathlib import Path
 
@@ -10,6 +9,8 @@ import pytest
 from selfattn_hf.model.positions import POSITIONS
 from selfattn_hf.training import gather, read_study, run_study
 
+from ..conftest import load_script
+
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = sorted((ROOT / "configs" / "studies").glob("*.yaml"))
 DATA = {"ladder": "multi30k_en_de", "length_curve_scan": "scan"}
@@ -17,10 +18,7 @@ DATA = {"ladder": "multi30k_en_de", "length_curve_scan": "scan"}
 
 @pytest.fixture(scope="module")
 def maker():
-    spec = importlib.util.spec_from_file_location("make_study_data", ROOT / "scripts" / "make_study_data.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("make_study_data")
 
 
 @pytest.fixture
