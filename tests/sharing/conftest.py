@@ -9,6 +9,7 @@ import sys
 import huggingface_hub.constants
 import huggingface_hub.hf_api
 import pytest
+import transformers.utils.hub
 
 from selfattn_hf.sharing import folder as looking
 from selfattn_hf.training import make_settings, train
@@ -76,8 +77,10 @@ def talk_to(hub, patch):
     }  # fmt: skip
     for name, value in values.items():
         patch.setattr(huggingface_hub.constants, name, value)
-    # the functions of huggingface_hub that are no methods ask through one object, made when it was imported
+    # two objects keep the address they were made with: the one behind huggingface_hub's functions that are no methods,
+    # made when it was imported, and the one of transformers, made when it is first needed, perhaps by an earlier test
     patch.setattr(huggingface_hub.hf_api.api, "endpoint", hub.url)
+    patch.setattr(transformers.utils.hub, "_hf_api", None)
     patch.setenv("HF_TOKEN", TOKEN)
 
 
