@@ -13,7 +13,7 @@ from ..conftest import load_script
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDIES = sorted((ROOT / "configs" / "studies").glob("*.yaml"))
-DATA = {"ladder": "multi30k_en_de", "length_curve_scan": "scan"}
+DATA = {"ladder": "multi30k_en_de", "length_curve_scan": "scan", "scan_cutoff_26": "scan"}
 
 
 @pytest.fixture(scope="module")
