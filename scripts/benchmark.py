@@ -76,8 +76,15 @@ def _serve(options: argparse.Namespace) -> dict[str, Any]:
     return run(options)
 
 
+def _export(options: argparse.Namespace) -> dict[str, Any]:
+    from benchmarks._export import run
+
+    return run(options)
+
+
 RUN = {
     "train": _train, "generate": _generate, "scaling": _scaling, "memory": _memory, "mask": _mask, "serve": _serve,
+    "export": _export,
 }  # fmt: skip
 
 
@@ -154,6 +161,12 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--requests", type=int, default=200, help="of each round, a sentence each")
     serve.add_argument("--max_wait_ms", type=float, default=2.0, help="of the service")
     serve.add_argument("--max_batch", type=int, default=32, help="of the service")
+
+    export = door("export", "sentences per second, size and equal answers of exports, beside the model itself", 1)
+    export.add_argument("--model", type=Path, metavar="FOLDER", required=True, help="that scripts/train.py left")
+    export.add_argument("--text", type=Path, metavar="FILE", required=True, help="a sentence a line, to be translated")
+    export.add_argument("--sentences", type=int, default=200, help="of it")
+    export.add_argument("--rows", type=int, nargs="+", default=[1, 32], help="sentences at once")
 
     page = doors.add_parser("page", help="write the tables of docs/performance.md from what --json wrote")
     page.add_argument("files", type=Path, nargs="+", help="what --json wrote")

@@ -17,6 +17,7 @@ TITLES = {
     "memory": "Memory of training",
     "mask": "The mask and the slow way",
     "serve": "Serving",
+    "export": "Exports beside the model",
 }
 
 

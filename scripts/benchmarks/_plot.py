@@ -19,6 +19,7 @@ BARS = {
     "memory": ((), "side", "peak_mb"),
     "mask": (("tokens",), "tokens", "ratio"),
     "serve": (("clients",), "side", "requests_per_second"),
+    "export": (("rows",), "side", "sentences_per_second"),
 }
 WIDTH, LABEL, BAR, LINE = 760, 170, 18, 22
 PLOT = (LABEL - 100, 20, 420, 380)  # left, top, width, height of the lines
