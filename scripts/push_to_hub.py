@@ -11,6 +11,7 @@ Push a saved model to the Hub, as one commit, once it has shown that a stranger 
 
     scripts/push_to_hub.py runs/quickstart anna/quickstart
     scripts/push_to_hub.py runs/quickstart anna/quickstart --private --revision second-try
+    scripts/push_to_hub.py runs/quickstart anna/quickstart --license mit
 
 Before anything is uploaded: no weights may be pickles, the code beside them must be that of this package, and a fresh
 process without the package, a token or the network opens the folder by every Auto class that it names, and writes. What
@@ -32,15 +33,20 @@ def main(arguments: list[str]) -> None:
     parser.add_argument(
         "--revision", metavar="BRANCH", help="branch to commit to; it is made where there is none (main)"
     )
+    parser.add_argument(
+        "--license", metavar="NAME", help="licence of the weights, for the card: mit, apache-2.0, cc-by-4.0, ..."
+    )
     options = parser.parse_args(arguments)
 
-    from selfattn_hf.sharing import CARD, Destination, card_of, push_folder
+    from selfattn_hf.sharing import CARD, Destination, card_of, check_licence, push_folder, with_licence
     from selfattn_hf.training.disk import write_text
     from selfattn_hf.training.publishing import say_pushed
     from selfattn_hf.training.run_folder import RESULTS_FILE, SETTINGS_FILE
     from selfattn_hf.training.yaml_files import read_yaml
 
     to = Destination(options.repo, options.private, options.revision)
+    if options.license is not None:
+        check_licence(options.license)
     folder: Path = options.folder
     examples = []
     if (results := folder / RESULTS_FILE).is_file():
@@ -49,6 +55,11 @@ def main(arguments: list[str]) -> None:
         settings = read_yaml(folder / SETTINGS_FILE) if (folder / SETTINGS_FILE).is_file() else None
         write_text(folder / CARD, card_of(folder, settings))
         print(f"{folder / CARD} is new: read it, and say there what nobody else can know")
+    if options.license is not None and (folder / "config.json").is_file():
+        card = (folder / CARD).read_text(encoding="utf-8")
+        if (licensed := with_licence(card, options.license)) != card:
+            write_text(folder / CARD, licensed)
+            print(f"{folder / CARD} says the licence {options.license} now")
     say_pushed(push_folder(folder, to, text=examples[0]["source"] if examples else "a"), to)
 
 

@@ -3,6 +3,7 @@
 from .card import NOT_YET, OWNER_NAME, card_of
 from .destination import Destination, check_destination
 from .folder import CARD, check_folder, files_of
+from .licence import check_licence, with_licence
 from .pushing import Pushed, push_folder
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "card_of",
     "check_destination",
     "check_folder",
+    "check_licence",
     "files_of",
     "push_folder",
+    "with_licence",
 ]

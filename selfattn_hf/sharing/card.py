@@ -25,6 +25,7 @@ from .card_words import (
     switch_rows,
     table,
 )
+from .licence import weights_words
 from .snippets import snippets
 
 __all__ = ["NOT_YET", "OWNER_NAME", "card_of"]
@@ -91,6 +92,7 @@ def _head(name: str, settings: Mapping[str, Any], results: Mapping[str, Any]) ->
         if metric in NAMES
     ]
     return ModelCardData(
+        license=settings.get("license"),
         library_name="transformers",
         tags=["selfattn", "encoder-decoder", "seq2seq", "custom_code"],
         datasets=[dataset] if is_hub_id(dataset) else None,
@@ -247,8 +249,8 @@ def _licence(settings: Mapping[str, Any]) -> str:
             f" The data ({data_words(settings['dataset'])}) have a licence of their own, which this card does not know."
         )
     return (
-        "## Licence\n\nThe Python files beside the weights are those of selfattn_hf, Apache-2.0. For the weights, "
-        f"nobody has said a licence here: ask whoever published them.{data}"
+        "## Licence\n\nThe Python files beside the weights are those of selfattn_hf, Apache-2.0. "
+        f"{weights_words(settings.get('license'))}{data}"
     )
 
 

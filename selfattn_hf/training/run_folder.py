@@ -29,7 +29,7 @@ _TRACES = (RUN_FILE, SETTINGS_FILE, RESULTS_FILE, "config.json", WEIGHTS)
 # Settings of ours that may change between a run and its continuation.
 _MAY_CHANGE = {
     "num_beams", "max_new_tokens", "length_penalty", "early_stopping", "average_checkpoints", "resume", "examples",
-    "test_split", *HUB,
+    "test_split", "license", *HUB,
 }  # fmt: skip
 
 # Settings that say how many processes share a step, and in what pieces; a run may go on with others if its steps read

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args, get_type_hints
 from selfattn_hf import SelfAttnConfig
 from selfattn_hf.data import DataSettings
 from selfattn_hf.sharing.destination import Destination
+from selfattn_hf.sharing.licence import check_licence
 
 from .arguments import ARGUMENT_TYPES, NOT_TAKEN, complete, default_output_dir, make_arguments
 from .fields import check_value, near_name, read_typed
@@ -59,6 +60,8 @@ class RunSettings:
     """Go on where the output folder holds this very run, from its newest whole checkpoint; false: refuse the folder."""
     examples: int = 5
     """Inputs shown with their outputs at the end."""
+    license: str | None = None
+    """Licence of the weights, for the model card: an identifier of the Hub, such as mit; null: the card says none."""
     push_to_hub: bool = False
     """Push the folder to the Hub when the run ends; name and token are checked before it begins."""
     hub_model_id: str | None = None
@@ -79,6 +82,8 @@ class RunSettings:
             self.length_penalty == RunSettings.length_penalty or self.num_beams > 1,
             f"length_penalty={self.length_penalty} does nothing with one beam. Set num_beams, or leave it out",
         )
+        if self.license is not None:
+            check_licence(self.license)
         self._check_hub()
 
     def _check_hub(self) -> None:

@@ -206,6 +206,11 @@ def _settings_of_cells(
                 f"cell {cell.name}: push_to_hub would push every run to one place. Leave it out of a study, and push "
                 "the model you want with scripts/push_to_hub.py."
             )
+        if cells[cell.name][1].run.license is not None:
+            raise ValueError(
+                f"cell {cell.name}: license is said where a model is published. Leave it out of a study, and give "
+                "--license to scripts/push_to_hub.py."
+            )
     if not cells:
         raise ValueError(f"no cell is left: {'; '.join(left_out.values()):.300}")
     if trees and not reading:

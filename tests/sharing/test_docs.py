@@ -32,7 +32,7 @@ def test_the_settings_are_taken():
 def test_the_commands_are_commands(in_process):
     """They are read, and refused for the folder that is not there."""
     pushes = [line for block in blocks("bash") for line in block.splitlines() if "push_to_hub.py" in line]
-    assert len(pushes) == 3
+    assert len(pushes) == 4
     for line in pushes:
         code, _, errors = in_process("push_to_hub", *shlex.split(line)[2:])
         assert code == 2 and "is no folder" in errors, errors
