@@ -22,6 +22,7 @@ from .card_words import (
     first_words,
     is_hub_id,
     limits,
+    start_words,
     switch_rows,
     table,
 )
@@ -170,9 +171,7 @@ def _training(folder: Path, settings: Mapping[str, Any], results: Mapping[str, A
         + (f", {group} of them in a step" if group > 1 else ""),
         _rate(settings),
         f"label smoothing {settings['label_smoothing_factor']}" if settings.get("label_smoothing_factor") else "",
-        f"started from {data_words(settings['init_from'])}"
-        if settings.get("init_from")
-        else "started from fresh weights",
+        f"started from {start_words(settings, results)}" if settings.get("init_from") else "started from fresh weights",
         f"one run, seed {results['seed']}; other seeds give other figures",
         f"{results['seconds']:,.0f} seconds on {results['device']}",
         f"kept: the {results['kept']} weights, step {results['kept_step']}",

@@ -90,6 +90,15 @@ def first_words(config: SelfAttnConfig, settings: Mapping[str, Any], results: Ma
     return " ".join(said)
 
 
+def start_words(settings: Mapping[str, Any], results: Mapping[str, Any]) -> str:
+    """The model that a run started from, as exactly as it is known."""
+    revision, commit = settings.get("init_from_revision"), results.get("init_from_commit")
+    words = [data_words(settings["init_from"])]
+    words += [f"revision {revision}"] if revision and revision != commit else []
+    words += [f"commit {commit}"] if commit else []
+    return ", ".join(words)
+
+
 def switch_rows(config: SelfAttnConfig) -> list[tuple[str, str, str]]:
     """Field, value here, default: of every field of the config that is not at its default."""
     default = SelfAttnConfig()

@@ -44,7 +44,7 @@ def _tokenizers(settings: Settings, train_rows: Any) -> Tokenizers:
                 f"{', '.join(asked)} would do nothing: init_from={settings.run.init_from} brings its own tokenizer. "
                 "Leave it out."
             )
-        return load_tokenizers(settings.run.init_from)
+        return load_tokenizers(settings.run.init_from, revision=settings.run.init_from_revision)
     if settings.data.tokenizer is not None:
         return load_tokenizers(settings.data.tokenizer)
     return train_tokenizers(settings.data, train_rows)
@@ -62,7 +62,9 @@ def make_model(settings: Settings, tokenizers: Tokenizers) -> PreTrainedModel:
         return SelfAttnForConditionalGeneration(config)
     config = start_config(settings, source)
     tokenizers.check_fit(config.vocab_size)
-    return SelfAttnForConditionalGeneration.load_trained(source, config=config, dtype=torch.float32)
+    return SelfAttnForConditionalGeneration.load_trained(
+        source, revision=settings.run.init_from_revision, config=config, dtype=torch.float32
+    )
 
 
 def start_config(settings: Settings, source: str) -> SelfAttnConfig:
@@ -72,7 +74,7 @@ def start_config(settings: Settings, source: str) -> SelfAttnConfig:
         ValueError: if the config is refused, `source` holds a model of another kind, or it needs trees and `syntax`
             makes none, or the other way round.
     """
-    saved = SelfAttnConfig.from_pretrained(source)
+    saved = SelfAttnConfig.from_pretrained(source, revision=settings.run.init_from_revision)
     if not saved.is_encoder_decoder:
         raise ValueError(
             f"init_from={source} holds a decoder alone (is_encoder_decoder=False), and a run trains encoder and "

@@ -97,6 +97,7 @@ def save_and_evaluate(trainer: SelfAttnTrainer, job: Job, kept: str, step: int) 
         "generation": {"num_beams": job.generation.num_beams, "max_new_tokens": job.generation.max_new_tokens},
         "signatures": signatures(lowercase=job.settings.data.lowercase),
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        **({} if job.start_commit is None else {"init_from_commit": job.start_commit}),
         "seed": trainer.args.seed,
         "seconds": round(meter.seconds, 1),
         "target_tokens": meter.target_tokens,

@@ -27,6 +27,7 @@ class Job:
         generation: how the model writes in the end.
         evaluator: of the model.
         collator: rows -> batch.
+        start_commit: of the model on the Hub that the run starts from, where it is known.
     """
 
     settings: Settings
@@ -40,3 +41,4 @@ class Job:
     generation: GenerationConfig
     evaluator: Evaluator
     collator: Seq2SeqCollator
+    start_commit: str | None = None

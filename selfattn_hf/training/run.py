@@ -47,6 +47,7 @@ from .run_folder import (
     say_other_processes,
 )
 from .settings import Settings
+from .starting import commit_of
 from .streams import check_places
 from .trainer import SelfAttnTrainer
 
@@ -155,8 +156,11 @@ def _prepare(settings: Settings, learned: Path | None = None) -> Job:
     fields = settings.complete_training()
     seed = fields.get("seed", 42)
     enable_full_determinism(seed) if fields.get("full_determinism") else set_seed(seed)
-    if settings.run.init_from is not None:
-        start_config(settings, settings.run.init_from)  # what cannot be started from is refused before data are read
+    start, commit = settings.run.init_from, None
+    if start is not None:
+        start_config(settings, start)  # what cannot be started from is refused before data are read
+        # of a run that goes on it is no longer known, for a branch may have moved
+        commit = commit_of(start, settings.run.init_from_revision) if learned is None else None
     texts = load_splits(settings.data)
     if "train" not in texts:
         raise ValueError("there is no training split. Set train_split to a split that the data set has.")
@@ -182,7 +186,9 @@ def _prepare(settings: Settings, learned: Path | None = None) -> Job:
     evaluator = Evaluator(
         collator, decoder_of(tokenizers), arguments.per_device_eval_batch_size, settings.data.lowercase
     )
-    return Job(settings, fields, arguments, splits, stream, reports, tokenizers, model, generation, evaluator, collator)
+    return Job(
+        settings, fields, arguments, splits, stream, reports, tokenizers, model, generation, evaluator, collator, commit
+    )
 
 
 def _cut(settings: Settings, arguments: Any) -> Cut:

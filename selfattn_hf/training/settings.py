@@ -17,6 +17,7 @@ from selfattn_hf.sharing.licence import check_licence
 
 from .arguments import ARGUMENT_TYPES, NOT_TAKEN, complete, default_output_dir, make_arguments
 from .fields import check_value, near_name, read_typed
+from .starting import check_start
 from .streams import check_stream
 from .yaml_files import dump_yaml, one_line, read_yaml, shown
 
@@ -50,6 +51,8 @@ class RunSettings:
     """Above 1 favours long outputs, below 1 short ones; for more than one beam."""
     init_from: str | None = None
     """A folder or Hub id of a trained model to start from, with its tokenizer; null: fresh weights."""
+    init_from_revision: str | None = None
+    """Commit, tag or branch of a model on the Hub to start from."""
     batch_tokens: int | None = None
     """Rows of a batch x (longest source + longest target) stay within it, instead of a fixed number of rows."""
     early_stopping: int | None = None
@@ -84,6 +87,7 @@ class RunSettings:
         )
         if self.license is not None:
             check_licence(self.license)
+        check_start(self.init_from, self.init_from_revision)
         self._check_hub()
 
     def _check_hub(self) -> None:
