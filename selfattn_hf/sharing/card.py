@@ -1,8 +1,7 @@
 """The card of a model: a README.md that a stranger can read, filled from what a run has left in its folder."""
 
-import csv
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +25,13 @@ from .card_words import (
     switch_rows,
     table,
 )
+from .curve import curve_section
 from .licence import weights_words
 from .snippets import snippets
 
 __all__ = ["NOT_YET", "OWNER_NAME", "card_of"]
 
 TASK = "text2text-generation"
-CURVE_ROWS = 10
 
 
 def card_of(folder: str | Path, settings: Mapping[str, Any] | None = None) -> str:
@@ -178,7 +177,7 @@ def _training(folder: Path, settings: Mapping[str, Any], results: Mapping[str, A
     ]
     smoothed = ", that of training with its label smoothing" if settings.get("label_smoothing_factor") else ""
     said = "## Training\n\n" + "\n".join(f"- {fact}" for fact in facts if fact)
-    curve = _curve(folder / "training_curve.csv", str(results["metric"]), smoothed)
+    curve = curve_section(folder, str(results["metric"]), smoothed)
     said += f"\n\n{curve}" if curve else ""
     return (
         f"{said}\n\nTo repeat it, with the data where `settings.yaml` says and `scripts/train.py` of selfattn_hf "
@@ -192,35 +191,6 @@ def _rate(settings: Mapping[str, Any]) -> str:
         return ""
     schedule = f"{settings['lr_scheduler_type']}, {settings['warmup_steps']} steps to warm up"
     return f"learning rate {settings['learning_rate']}, {schedule}"
-
-
-def _curve(path: Path, metric: str, smoothed: str) -> str:
-    """Evaluations of the training as a table of a few rows."""
-    if not path.is_file():
-        return ""
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
-    rows, loss = [], ""
-    for line in lines:
-        loss = line.get("loss") or loss
-        if line.get("eval_loss"):
-            value = line.get(f"eval_{metric}") or ""
-            rows.append((line["step"], f"{float(loss):.3f}" if loss else "", f"{float(line['eval_loss']):.3f}",
-                         f"{float(value):.2f}" if value else ""))  # fmt: skip
-    if not rows:
-        return ""
-    chosen = _spread(rows, CURVE_ROWS)
-    which = "all of it is in `training_curve.csv`" if len(chosen) < len(rows) else "every evaluation"
-    return f"How it learned ({which}; losses in nats per token{smoothed}):\n\n" + table(
-        ("step", "training loss", "validation loss", NAMES[metric]), chosen
-    )
-
-
-def _spread(rows: Sequence[Any], most: int) -> list[Any]:
-    """So many rows at most, evenly chosen, the last one among them."""
-    if len(rows) <= most:
-        return list(rows)
-    return [rows[round(number * (len(rows) - 1) / (most - 1))] for number in range(most)]
 
 
 def _figures(settings: Mapping[str, Any], results: Mapping[str, Any]) -> str:

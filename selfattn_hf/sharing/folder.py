@@ -25,7 +25,7 @@ TRAVELS = (
     "model.safetensors.index.json", "*.py", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
     "added_tokens.json", "chat_template.jinja", "vocab.json", "vocab.txt", "merges.txt", "*.spm", "spiece.model",
     "sentencepiece.bpe.model", "target_tokenizer/*", "settings.yaml", "results.json", "training_curve.csv",
-    "report.html",
+    "training_curve.svg", "report.html",
 )  # fmt: skip
 # Endings of pickles, which run code when they are read; those that a Trainer leaves beside a model stay behind.
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")

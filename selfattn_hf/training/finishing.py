@@ -7,6 +7,7 @@ from typing import Any
 from transformers import AutoModelForSeq2SeqLM
 
 from selfattn_hf.sharing import CARD, card_of
+from selfattn_hf.sharing.curve import CURVE, PICTURE, curve_picture
 
 from .checkpoints import WEIGHTS, average_weights, in_turn, load_weights, step_of, what_is_broken
 from .disk import write_text, writing
@@ -75,7 +76,7 @@ def save_and_evaluate(trainer: SelfAttnTrainer, job: Job, kept: str, step: int) 
     folder = job.settings.output_dir
     with writing(folder):
         trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).save_pretrained(folder)
-    trainer.save_curve(folder / "training_curve.csv")
+    trainer.save_curve(folder / CURVE)
     model = AutoModelForSeq2SeqLM.from_pretrained(folder).to(trainer.args.device)
     generation = job.generation if job.arguments.predict_with_generate else None
     evaluations: dict[str, Evaluation] = {
@@ -108,6 +109,8 @@ def save_and_evaluate(trainer: SelfAttnTrainer, job: Job, kept: str, step: int) 
     }
     examples = _examples(job, evaluations)
     write_results(folder / RESULTS_FILE, {**results, "examples": examples})
+    if (picture := curve_picture(folder, job.settings.run.metric)) is not None:
+        write_text(folder / PICTURE, picture)
     write_text(folder / CARD, card_of(folder, job.settings.flat(job.fields)))
     show(results, examples)
     say(f"trained in {duration(meter.seconds)}; the model lies in {folder}")
