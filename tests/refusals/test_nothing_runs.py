@@ -1,11 +1,13 @@
 """Loading a folder, writing and learning with it run nothing that came with it: no code, no command, no network.
 
 A process looks at itself by Python's audit hooks (https://docs.python.org/3/library/audit_events.html). It imports all
-there is to import by opening another folder first; then the hook is armed, and the folder of the test is opened.
+there is to import by opening another folder first; then the hook is armed, and the folder of the test is opened. One
+process opens by several ways, one after the other, each a folder that it has not seen before.
 """
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +20,8 @@ ROOT = Path(selfattn_hf.__file__).parents[1]
 
 TRIPWIRE = """
 import json, os, sys
-way, warm, folder, cache = sys.argv[1:5]
+warm, cache, asked = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+way = asked[0][0]
 if way == "stranger":
     sys.modules["selfattn_hf"] = None
 import torch
@@ -73,34 +76,35 @@ if way != "stranger":
     import selfattn_hf
 torch.set_num_threads(1)
 sys.addaudithook(hook)
-use(warm)
-armed = True
-error = ""
-try:
-    use(folder)
-    if way == "control":
-        exec(compile("x = 1", "<planted>", "exec"))
-        import pickle, socket, subprocess
-        pickle.loads(b"cposix\\ngetcwd\\n.")
-        subprocess.Popen(["true"]).wait()
-        socket.socket().close()
-        open(folder + "/planted", "w").close()
-except Exception as caught:
-    error = f"{type(caught).__name__}: {caught}"
-armed = False
-print(json.dumps({"events": events, "error": error}))
+for way, folder in asked:
+    events, error = [], ""
+    use(warm)
+    armed = True
+    try:
+        use(folder)
+        if way == "control":
+            exec(compile("x = 1", "<planted>", "exec"))
+            import pickle, socket, subprocess
+            pickle.loads(b"cposix\\ngetcwd\\n.")
+            subprocess.Popen(["true"]).wait()
+            socket.socket().close()
+            open(folder + "/planted", "w").close()
+    except Exception as caught:
+        error = f"{type(caught).__name__}: {caught}"
+    armed = False
+    print(json.dumps({"events": events, "error": error}))
 """
 
 
-def watched(way, warm, folder, tmp_path):
-    """What a process did while it opened `folder`: its events, and the error it ended with."""
-    cache = tmp_path / "modules"
-    env = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_MODULES_CACHE": str(cache), "SELFATTN_ROOT": str(ROOT),
+def watched(asked, warm, place):
+    """What a process did while it opened each folder by its way: its events, and the error it ended with."""
+    cache = place / "modules"
+    env = {**os.environ, "HF_HOME": str(place / "home"), "HF_MODULES_CACHE": str(cache), "SELFATTN_ROOT": str(ROOT),
            "TOKENIZERS_PARALLELISM": "false"}  # fmt: skip
-    command = [sys.executable, "-I", "-W", "ignore", "-c", TRIPWIRE, way, str(warm), str(folder), str(cache)]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, timeout=300)
+    command = [sys.executable, "-I", "-W", "ignore", "-c", TRIPWIRE, str(warm), str(cache), json.dumps(asked)]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=place, timeout=300)
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout.splitlines()[-1])
+    return [json.loads(line) for line in done.stdout.splitlines()[-len(asked) :]]
 
 
 @pytest.fixture(scope="module")
@@ -113,29 +117,34 @@ def twin(whole, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def seen(twin, whole, tmp_path_factory):
+    """Name -> what was seen, where the package is installed."""
+    from _folders import pickled_weights
+
+    place = tmp_path_factory.mktemp("watched")
+    ways = {"package": "package", "auto": "auto", "pickle": "package", "control": "control"}
+    for name in ways:
+        shutil.copytree(whole, place / name)
+    pickled_weights(place / "pickle")
+    found = watched([[way, str(place / name)] for name, way in ways.items()], twin, place)
+    return dict(zip(ways, found, strict=True)) | {"unpickled": (place / "unpickled").exists()}
+
+
 @pytest.mark.parametrize("way", ["package", "auto"])
-def test_nothing_runs_while_a_folder_is_loaded_and_writes(way, twin, whole, tmp_path):
-    assert watched(way, twin, whole, tmp_path) == {"events": [], "error": ""}
+def test_nothing_runs_while_a_folder_is_loaded_and_writes(way, seen):
+    assert seen[way] == {"events": [], "error": ""}
 
 
 def test_without_the_package_the_trusted_code_runs_and_nothing_else(twin, whole, tmp_path):
-    assert watched("stranger", twin, whole, tmp_path) == {"events": [], "error": ""}
+    assert watched([["stranger", str(whole)]], twin, tmp_path) == [{"events": [], "error": ""}]
 
 
-def test_a_pickle_is_refused_before_it_is_opened(twin, whole, tmp_path):
-    import shutil
-
-    from _folders import pickled_weights
-
-    folder = tmp_path / "hostile"
-    shutil.copytree(whole, folder)
-    pickled_weights(folder)
-    seen = watched("package", twin, folder, tmp_path)
-    assert seen["events"] == [] and "pytorch_model.bin, a pickle" in seen["error"]
-    assert not (tmp_path / "unpickled").exists()
+def test_a_pickle_is_refused_before_it_is_opened(seen):
+    assert seen["pickle"]["events"] == [] and "pytorch_model.bin, a pickle" in seen["pickle"]["error"]
+    assert not seen["unpickled"]
 
 
-def test_what_runs_is_seen(twin, whole, tmp_path):
-    seen = {event for event, _ in watched("control", twin, whole, tmp_path)["events"]}
-    (whole / "planted").unlink()
-    assert {"compile", "exec", "pickle.find_class", "subprocess.Popen", "socket.__new__", "open"} <= seen
+def test_what_runs_is_seen(seen):
+    events = {event for event, _ in seen["control"]["events"]}
+    assert {"compile", "exec", "pickle.find_class", "subprocess.Popen", "socket.__new__", "open"} <= events
