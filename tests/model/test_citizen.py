@@ -160,12 +160,10 @@ def test_a_cache_follows_its_rows(mixer, make_model, batch):
 def test_the_compiled_forward_pass_gives_the_same_loss(mixer, make_model, example):
     model = make_model(torch.float32, encoder_mixer=mixer, decoder_mixer=mixer)
     expected = model(**example)
-    compiled = torch.compile(model, backend="eager")
-    got = compiled(**example)
+    whole = mixer != "rnn"  # dynamo does not enter torch's own LSTM; what else would break the graph raises
+    got = torch.compile(model, backend="eager", fullgraph=whole)(**example)
     torch.testing.assert_close(got.loss, expected.loss)
     torch.testing.assert_close(got.logits, expected.logits)
-    if mixer != "rnn":  # dynamo does not enter torch's own LSTM
-        assert torch._dynamo.explain(model)(**example).graph_break_count == 0
     torch._dynamo.reset()
 
 
