@@ -1,7 +1,6 @@
 """Push a saved model to the Hub: `scripts/push_to_hub.py FOLDER owner/name [--private] [--revision BRANCH]`."""
 
 import argparse
-import json
 from pathlib import Path
 
 import _cli
@@ -39,6 +38,7 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
 
     from selfattn_hf.sharing import CARD, Destination, card_of, check_licence, push_folder, with_licence
+    from selfattn_hf.sharing.json_files import read_object
     from selfattn_hf.training.disk import write_text
     from selfattn_hf.training.publishing import say_pushed
     from selfattn_hf.training.run_folder import RESULTS_FILE, SETTINGS_FILE
@@ -48,9 +48,7 @@ def main(arguments: list[str]) -> None:
     if options.license is not None:
         check_licence(options.license)
     folder: Path = options.folder
-    examples = []
-    if (results := folder / RESULTS_FILE).is_file():
-        examples = json.loads(results.read_text(encoding="utf-8")).get("examples", [])
+    examples = read_object(folder / RESULTS_FILE, "Delete it, or train again").get("examples", [])
     if (folder / "config.json").is_file() and not (folder / CARD).is_file():
         settings = read_yaml(folder / SETTINGS_FILE) if (folder / SETTINGS_FILE).is_file() else None
         write_text(folder / CARD, card_of(folder, settings))

@@ -1,6 +1,5 @@
 """The card of a model: a README.md that a stranger can read, filled from what a run has left in its folder."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from .card_words import (
     table,
 )
 from .curve import curve_section
+from .json_files import read_object
 from .licence import weights_words
 from .snippets import snippets
 
@@ -49,7 +49,7 @@ def card_of(folder: str | Path, settings: Mapping[str, Any] | None = None) -> st
     """
     folder, settings = Path(folder), dict(settings or {})
     config = SelfAttnConfig.from_pretrained(folder)
-    results = _results(folder / "results.json")
+    results = {"signatures": {}, **read_object(folder / "results.json", "Delete it, or train again")}
     name = folder.resolve().name
     parts = [
         f"# {name}",
@@ -230,14 +230,3 @@ def _versions(results: Mapping[str, Any]) -> str:
         "files here are tested with transformers 5.23; they read no pickles, open no connection and write no "
         "file."
     )
-
-
-def _results(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        read: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is no JSON that can be read ({error}). Delete it, or train again.") from error
-    read.setdefault("signatures", {})
-    return read

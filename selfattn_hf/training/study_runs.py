@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from selfattn_hf.sharing.json_files import read_object
+
 from .checkpoints import list_checkpoints
 from .disk import sole_use, write_text
 from .progress import say
@@ -22,6 +24,7 @@ from .study_tests import measure
 TESTS_FILE = "tests.json"  # figures by test set
 CELL_FILE = "cell.json"  # what it was trained with
 FAILED_FILE = "failed.json"
+_AGAIN = "Delete it, and run the study again"
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def state_of_run(run: Run) -> str:
 
 def tested(run: Run) -> dict[str, list[dict[str, Any]]]:
     """Figures of a run by the key of the test set."""
-    return _read(run.folder / TESTS_FILE)
+    return read_object(run.folder / TESTS_FILE, _AGAIN)
 
 
 def _run_one(study: Study, run: Run, retry: bool) -> str:
@@ -84,7 +87,7 @@ def _run_one(study: Study, run: Run, retry: bool) -> str:
     failed = run.folder / FAILED_FILE
     if failed.is_file():
         if not retry:
-            say(f"it failed before: {_read(failed)['error']}")
+            say(f"it failed before: {read_object(failed, _AGAIN)['error']}")
             return "failed"
         failed.unlink()
     was_there = _is_trained(run)
@@ -114,18 +117,6 @@ def _run_one(study: Study, run: Run, retry: bool) -> str:
 
 def _is_trained(run: Run) -> bool:
     return (run.folder / "model").is_dir() and is_finished(run.settings)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is no JSON that can be read ({error}). Delete it, and run the study again."
-        ) from error
-    return content
 
 
 def commit() -> str | None:
