@@ -132,11 +132,13 @@ def test_a_wrong_command_line_ends_at_once_with_one_message(arguments, message):
     assert "Traceback" not in result.stderr.decode()
 
 
-def test_a_model_that_is_not_there_is_one_message(tmp_path):
-    result = run(tmp_path / "nowhere", "--text", "x")
-    assert result.returncode == 2
-    assert "nowhere" in result.stderr.decode()
-    assert "Traceback" not in result.stderr.decode()
+def test_a_model_that_is_not_there_is_one_message(script, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["translate.py", str(tmp_path / "nowhere"), "--text", "x"])
+    with pytest.raises(SystemExit) as stop:
+        script.run(script.main)
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert "nowhere" in error and "Traceback" not in error
 
 
 def test_the_input_file_is_never_emptied(translate, tmp_path):
