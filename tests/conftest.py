@@ -1,6 +1,7 @@
 """What holds for every test: fixed seeds, no network, no caches outside a temporary folder, few threads."""
 
 import atexit
+import gc
 import importlib.util
 import os
 import random
@@ -43,12 +44,28 @@ def pytest_configure():
     torch.set_num_threads(1)  # models are tiny: more threads would only wait for each other
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """What is imported and collected stays to the end: who collects garbage, as every Trainer does, looks elsewhere."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.collect()
+        gc.freeze()
+        gc.enable()
+
+
+# torch.manual_seed also notes, with all lines of the stack, that other devices are to be seeded: slow, where none is.
+seed_torch = torch.manual_seed if torch.accelerator.is_available() else torch.default_generator.manual_seed
+
+
 @pytest.fixture(autouse=True)
 def fixed_seeds():
     """A test that draws numbers draws the same ones whatever ran before it."""
     random.seed(0)
     np.random.seed(0)
-    torch.manual_seed(0)
+    seed_torch(0)
 
 
 class NetworkBlockedError(RuntimeError):
