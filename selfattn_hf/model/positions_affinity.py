@@ -50,12 +50,17 @@ class ShawPositions(PositionalEncoding):
         """What is far from what: [B or 1, Q, K]."""
         return distance(places)
 
+    def longest(self, keys: Tensor, places: Places) -> int:
+        """A distance that no pair exceeds; places are counted, so that K tokens are at most K - 1 apart."""
+        return keys.shape[2] - 1
+
     def bias(self, queries: Tensor, keys: Tensor, places: Places) -> Tensor:
         """[B, H, Q, d] and places -> [B, H, Q, K]."""
-        index = self.distance(places).clamp(-self.furthest, self.furthest) + self.furthest  # [B or 1, Q, K]
-        # Every query meets every distance once, [B, H, Q, 2k+1]; the pairs then pick theirs.
-        distances = self.table(torch.arange(2 * self.furthest + 1, device=queries.device)).to(queries.dtype)
-        return pick(queries @ distances.T * queries.shape[-1] ** -0.5, index)
+        reach = torch.sym_min(self.furthest, self.longest(keys, places))  # a short row has no far pairs
+        index = self.distance(places).clamp(-reach, reach) + reach  # [B or 1, Q, K]
+        # Every query meets every distance once, [B, H, Q, 2 * reach + 1]; the pairs then pick theirs.
+        rows = torch.arange(2 * reach + 1, device=queries.device) + (self.furthest - reach)
+        return pick(queries @ self.table(rows).to(queries.dtype).T * queries.shape[-1] ** -0.5, index)
 
 
 class TreeRelativePositions(ShawPositions):
@@ -70,6 +75,10 @@ class TreeRelativePositions(ShawPositions):
     def distance(self, places: Places) -> Tensor:
         """[B, Q, K] steps in the tree."""
         return needed(places, "tree_relative").distance
+
+    def longest(self, keys: Tensor, places: Places) -> int:
+        """The way through a whole row; words near each other may be far apart in a tree."""
+        return needed(places, "tree_relative").longest
 
 
 class TransformerXLPositions(PositionalEncoding):

@@ -30,6 +30,7 @@ class Tree:
         # A token outside points to itself, so that every step up leads somewhere.
         self.heads = torch.where(self.inside, heads, own)
         self.doublings = max(1, math.ceil(math.log2(heads.shape[1] + 1)))
+        self.longest = heads.shape[1] - 1  # steps between two tokens that there can be
 
     @cached_property
     def depth(self) -> Tensor:
@@ -94,14 +95,14 @@ class Tree:
 
     def blocks(self, queries: Tensor, keys: Tensor) -> "Blocks":
         """Distances alone, from tokens [n, q] to tokens [n, k] of each row; see `Places.blocks`."""
-        return Blocks(self.distance[:, queries[:, :, None], keys[:, None, :]].flatten(0, 1))
+        return Blocks(self.distance[:, queries[:, :, None], keys[:, None, :]].flatten(0, 1), self.longest)
 
 
 class Blocks(Tree):
     """Parts of trees, of which only distances [B * n, q, k] are known."""
 
-    def __init__(self, distance: Tensor) -> None:
-        self.distance = distance  # known, where a tree works it out
+    def __init__(self, distance: Tensor, longest: int) -> None:
+        self.distance, self.longest = distance, longest  # known, where a tree works them out
 
 
 def check_tree(heads: Tensor, nodes: Tensor | None, shape: tuple[int, int], look: bool = True) -> None:
