@@ -52,7 +52,8 @@ def curve_picture(folder: Path, metric: str) -> str | None:
         "loss, in nats per token": losses,
         f"{NAMES[metric]}, validation": {"": points_of(lines, f"eval_{metric}")},
     }
-    drawing, said = Drawing(), []
+    drawing = Drawing()
+    said: list[str] = []
     for title, given in panels.items():
         series = {name: points for name, points in given.items() if len(points) > 1}
         if series:

@@ -60,7 +60,7 @@ def with_licence(card: str, name: str) -> str:
 
 def _licence_of(card: str) -> str | None:
     try:
-        said: str | None = ModelCard(card).data.license
+        said: str | None = ModelCard(card).data.get("license")
     except Exception as error:  # of YAML's kinds, and the library's own
         raise ValueError(f"the card has a head that cannot be read: {' '.join(str(error).split())[:300]}") from error
     return said
