@@ -16,6 +16,7 @@ LECTURE = [path for path in CONFIGS if path.parent.name == "lecture"]
 # Configs whose data are not shipped: the folder of the data in the tests' own place, and what else differs there.
 ELSEWHERE: dict[str, tuple[str, dict[str, str]]] = {
     "multi30k_en_de": ("multi30k_en_de", {}),
+    "multi30k_published": ("multi30k_en_de", {}),
     "scan": ("scan", {}),
     "scan_syntax": ("scan", {}),
     "ud_ewt_tags": ("ud_english_ewt", {"syntax": "column"}),
