@@ -29,8 +29,9 @@ def test_the_settings_are_taken():
         assert make_settings({"dataset": "anna/dates", "output_dir": "x", **values}).run.push_to_hub
 
 
-def test_the_commands_are_commands(in_process):
+def test_the_commands_are_commands(in_process, tmp_path, monkeypatch):
     """They are read, and refused for the folder that is not there."""
+    monkeypatch.chdir(tmp_path)
     pushes = [line for block in blocks("bash") for line in block.splitlines() if "push_to_hub.py" in line]
     assert len(pushes) == 4
     for line in pushes:
