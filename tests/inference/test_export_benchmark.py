@@ -1,4 +1,4 @@
-"""What scripts/benchmark.py says of exports: every engine on the same batches, equality first; and the page's table."""
+"""What scripts/benchmark.py says of exports: every engine on the same batches, equality first."""
 
 import importlib
 import json
@@ -9,14 +9,7 @@ from selfattn_hf.inference import exporting
 
 from ..conftest import SCRIPTS
 
-DOCS = SCRIPTS.parent / "docs"
 SIDES = ["selfattn", "selfattn int8", "ctranslate2", "ctranslate2 int8"]
-
-
-@pytest.fixture
-def page(monkeypatch):
-    monkeypatch.syspath_prepend(str(SCRIPTS))
-    return importlib.import_module("benchmarks._page")
 
 
 @pytest.fixture
@@ -82,13 +75,3 @@ def test_an_engine_that_is_missing_or_cannot_hold_the_model_is_left_out_by_name(
     assert "No module named 'engine'" in result["left_out"]["onnx"] and "no place" in out
     code, _, _, err = measure("--device", "cuda")
     assert code == 2 and "engines on a CPU" in err
-
-
-@pytest.mark.parametrize("name", ["performance"])
-def test_the_tables_of_a_page_are_those_of_the_files_beside_it(name, page):
-    text = (DOCS / f"{name}.md").read_text(encoding="utf-8")
-    results = []
-    for path in sorted((DOCS / name).glob("*.json")):
-        drawn = path.with_suffix(".svg")
-        results.append((page.read(path), f"{name}/{drawn.name}" if drawn.is_file() else None))
-    assert results and page.fill_page(text, results) == text

@@ -345,6 +345,15 @@ def test_the_page_of_the_project_has_a_place_for_tables(part):
     assert "## Training" in part("_page").fill_page(page, [(trained(), None)])
 
 
+def test_the_tables_of_the_page_of_the_project_are_those_of_the_files_beside_it(part):
+    page = SCRIPTS.parent / "docs" / "performance.md"
+    text, results = page.read_text(encoding="utf-8"), []
+    for path in sorted(page.with_suffix("").glob("*.json")):
+        drawn = path.with_suffix(".svg")
+        results.append((part("_page").read(path), f"performance/{drawn.name}" if drawn.is_file() else None))
+    assert results and part("_page").fill_page(text, results) == text
+
+
 def trained():
     """What a run may have written, with a goal that is missed and a peer that is left out."""
     return {
