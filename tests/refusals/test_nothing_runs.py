@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import selfattn_hf
+from selfattn_hf import SelfAttnConfig, SelfAttnForConditionalGeneration
 
 ROOT = Path(selfattn_hf.__file__).parents[1]
 
@@ -68,6 +69,7 @@ def use(name):
     tokenizer = AutoTokenizer.from_pretrained(name, **more)
     batch = tokenizer(["two men walk"], return_tensors="pt")
     model.generate(**batch, max_new_tokens=4, num_beams=2)
+    model.generate(**batch, max_new_tokens=4, use_cache=False)
     model(**batch, labels=batch["input_ids"]).loss.backward()
 
 ROOT = os.environ["SELFATTN_ROOT"]
@@ -118,6 +120,16 @@ def twin(whole, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def unlike(whole, tmp_path_factory):
+    """A folder whose model computes by other parts of the code: recurrence, and a bias on the affinities."""
+    folder = shutil.copytree(whole, tmp_path_factory.mktemp("unlike") / "model")
+    given = SelfAttnConfig.from_pretrained(folder).to_diff_dict()
+    switches = {"decoder_mixer": ["rnn", "self_attention"], "position_encoding": "t5"}
+    SelfAttnForConditionalGeneration(SelfAttnConfig(**given | switches)).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
 def seen(twin, whole, tmp_path_factory):
     """Name -> what was seen, where the package is installed."""
     from _folders import pickled_weights
@@ -136,8 +148,9 @@ def test_nothing_runs_while_a_folder_is_loaded_and_writes(way, seen):
     assert seen[way] == {"events": [], "error": ""}
 
 
-def test_without_the_package_the_trusted_code_runs_and_nothing_else(twin, whole, tmp_path):
-    assert watched([["stranger", str(whole)]], twin, tmp_path) == [{"events": [], "error": ""}]
+def test_without_the_package_the_trusted_code_runs_and_nothing_else(twin, whole, unlike, tmp_path):
+    asked = [["stranger", str(folder)] for folder in (whole, unlike)]
+    assert watched(asked, twin, tmp_path) == [{"events": [], "error": ""}] * 2
 
 
 def test_a_pickle_is_refused_before_it_is_opened(seen):
