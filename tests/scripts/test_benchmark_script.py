@@ -345,12 +345,13 @@ def test_the_page_of_the_project_has_a_place_for_tables(part):
     assert "## Training" in part("_page").fill_page(page, [(trained(), None)])
 
 
-def test_the_tables_of_the_page_of_the_project_are_those_of_the_files_beside_it(part):
-    page = SCRIPTS.parent / "docs" / "performance.md"
+@pytest.mark.parametrize("name", ["performance", "serving"])
+def test_the_tables_of_a_page_of_the_project_are_those_of_the_files_beside_it(name, part):
+    page = SCRIPTS.parent / "docs" / f"{name}.md"
     text, results = page.read_text(encoding="utf-8"), []
     for path in sorted(page.with_suffix("").glob("*.json")):
         drawn = path.with_suffix(".svg")
-        results.append((part("_page").read(path), f"performance/{drawn.name}" if drawn.is_file() else None))
+        results.append((part("_page").read(path), f"{name}/{drawn.name}" if drawn.is_file() else None))
     assert results and part("_page").fill_page(text, results) == text
 
 
