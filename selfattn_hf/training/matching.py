@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
+from transformers.initialization import no_init_weights
 
 from selfattn_hf import SelfAttnConfig, SelfAttnForConditionalGeneration
 
@@ -45,8 +46,9 @@ class Matched:
 
 def count_parameters(config: SelfAttnConfig) -> int:
     """Numbers that training changes in a `SelfAttnForConditionalGeneration`; a tied table counts once. No memory."""
-    with torch.device("meta"):
+    with torch.device("meta"), no_init_weights():
         model = SelfAttnForConditionalGeneration(config)
+    model.tie_weights()  # which is left out with the drawing of numbers
     return sum(weight.numel() for weight in model.parameters())
 
 
@@ -144,9 +146,16 @@ def _widths(config: SelfAttnConfig) -> range:
 
 def _around(sizes: range, target: int, build: Callable[[int], SelfAttnConfig]) -> list[SelfAttnConfig]:
     """What is built from the sizes on either side of the target, the nearer one first."""
-    above = bisect.bisect_left(sizes, target, key=lambda size: count_parameters(build(size)))
-    neighbours = [build(size) for size in sizes[max(above - 1, 0) : above + 1]]
-    return sorted(neighbours, key=lambda config: abs(count_parameters(config) - target))
+    counts: dict[int, int] = {}
+
+    def count(size: int) -> int:
+        if size not in counts:
+            counts[size] = count_parameters(build(size))
+        return counts[size]
+
+    above = bisect.bisect_left(sizes, target, key=count)
+    neighbours = sorted(sizes[max(above - 1, 0) : above + 1], key=lambda size: abs(count(size) - target))
+    return [build(size) for size in neighbours]
 
 
 def _is_legal(config: SelfAttnConfig, width: int) -> bool:
