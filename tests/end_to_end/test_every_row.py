@@ -64,12 +64,16 @@ def outcomes(values, tmp_path_factory):
     start = folder / "start"  # where heads begin, and what gives pretrained models a tokenizer
     train(make_settings(values(Choice("norm", "pre"), start)))
     found, runs = {}, {}
+
+    def place_of(number):
+        return folder / f"row_{number}" / "model"  # equal code under one last name is imported once
+
     for number, choice in enumerate(CHOICES):
         same = runs.setdefault(run_of(choice, values, folder), choice)
         if same is not choice:
             found[choice] = found[same]
             continue
-        place = folder / f"row_{number}"
+        place = place_of(number)
         if choice in HEADS:
             stages = {"train": lambda c=choice, p=place: train_head(c, start, p), "save": lambda p=place: saved(p)}
         else:
@@ -84,7 +88,7 @@ def outcomes(values, tmp_path_factory):
             found[choice]["evaluate"] = found[choice]["train"]  # the head's Trainer evaluates in the same breath
             if choice.value == "AutoModelForCausalLM":
                 found[choice]["generate"] = found[choice]["train"]
-    places = {folder / f"row_{number}": choice for number, choice in enumerate(CHOICES)}
+    places = {place_of(number): choice for number, choice in enumerate(CHOICES)}
     for place, failed in without_the_package(folder, [p for p in places if (p / "expected.pt").is_file()]).items():
         found[places[place]]["load"] = failed
     return found
