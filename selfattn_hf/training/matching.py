@@ -5,6 +5,7 @@ memory, and the widths are bisected on the counts, which grow with them.
 """
 
 import bisect
+import functools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -146,13 +147,7 @@ def _widths(config: SelfAttnConfig) -> range:
 
 def _around(sizes: range, target: int, build: Callable[[int], SelfAttnConfig]) -> list[SelfAttnConfig]:
     """What is built from the sizes on either side of the target, the nearer one first."""
-    counts: dict[int, int] = {}
-
-    def count(size: int) -> int:
-        if size not in counts:
-            counts[size] = count_parameters(build(size))
-        return counts[size]
-
+    count = functools.cache(lambda size: count_parameters(build(size)))
     above = bisect.bisect_left(sizes, target, key=count)
     neighbours = sorted(sizes[max(above - 1, 0) : above + 1], key=lambda size: abs(count(size) - target))
     return [build(size) for size in neighbours]
